@@ -1,0 +1,1 @@
+"""Fitting models and the jobs that do it. Needs the trainer's requirements (torch, rq, redis)."""

@@ -1,0 +1,1 @@
+"""The executor's HTTP service. Never imports what trains."""
