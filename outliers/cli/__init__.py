@@ -1,0 +1,1 @@
+"""The command line's verbs, one module each with `add_arguments(parser)` and `run(args, config) -> exit code`."""
