@@ -252,6 +252,11 @@ class Config:
         server = dataclasses.replace(self.server, address=self.testing.address, port=self.testing.port)
         return dataclasses.replace(self, server=server)
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets in force, for whoever must keep them out of sight."""
+        values = (getattr(getattr(self, entry.group), entry.field) for entry in SETTINGS if entry.secret)
+        return tuple(value for value in values if value)
+
 
 GROUPS: dict[str, Any] = {
     field.name: type(field.default) for field in dataclasses.fields(Config) if hasattr(type(field.default), "SECTION")

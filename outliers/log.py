@@ -15,13 +15,16 @@ import os
 import re
 import sys
 import time
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 FIELDS = ("request", "job", "sensor", "model", "ms")  # in this order, after time and level
 _LIBRARIES = ("botocore", "boto3", "urllib3", "waitress.queue", "rq", "matplotlib")
 
-_about: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("outliers_log_about", default={})
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+_about: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("outliers_log_about", default=_NOTHING)
 
 
 @contextlib.contextmanager
@@ -81,7 +84,10 @@ class Formatter(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        longest_first = sorted({s for s in secrets if len(s) >= 4}, key=len, reverse=True)
+        spellings = {
+            spelt for s in secrets if len(s) >= 4 for spelt in (s, _value(s, always=True)[1:-1], quote(s, safe=""))
+        }
+        longest_first = sorted(spellings, key=len, reverse=True)
         self._secret = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def format(self, record: logging.LogRecord) -> str:
