@@ -1,0 +1,113 @@
+"""The launcher itself: what it starts dies with it, and it says plainly what it cannot have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.real.servers.fleet import VARIABLES, Fleet, place_of
+from tests.real.servers.process import Process, wait_until
+
+ROOT = Path(__file__).parents[2]
+OWNER = """
+import sys, time
+from pathlib import Path
+from tests.real.servers.process import Process
+process = Process(["sh", "-c", "sleep 600 & echo $!; exec sleep 600"], Path(sys.argv[1]))
+process.start()
+print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # ended, and only its parent has not looked yet
+
+
+def test_no_process_is_left_when_the_run_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(log)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    program = int(owner.stdout.readline())
+    wait_until(lambda: bool(log.read_text()), 10, "the program's own child")
+    grandchild = int(log.read_text())
+    assert alive(program) and alive(grandchild)
+    owner.kill()
+    owner.wait()
+    wait_until(lambda: not alive(program) and not alive(grandchild), 10, "the end of all processes")
+    owner.stdout.close()
+
+
+def test_a_program_ends_when_its_guardian_is_killed(tmp_path: Path) -> None:
+    process = Process(["sleep", "600"], tmp_path / "log")
+    process.start()
+    guardian = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(guardian, signal.SIGKILL)
+    wait_until(lambda: not alive(process.pid), 10, "the end of the program")
+    process.close()
+
+
+def test_the_exit_code_is_told_when_a_program_ends_by_itself_or_by_a_signal(tmp_path: Path) -> None:
+    process = Process(["sh", "-c", "exit 3"], tmp_path / "log")
+    process.start()
+    assert process.wait(10) == 3 and not process.running
+    process = Process(["sleep", "600"], tmp_path / "log")
+    process.start()
+    assert process.running
+    process.kill()
+    assert process.exit_code == -signal.SIGKILL
+    process.close()
+
+
+def test_servers_that_the_environment_names_are_used_and_not_started() -> None:
+    environ = {name: f"http://us%65r:a%25b@127.0.0.1:{port}/" for port, name in enumerate(VARIABLES.values(), 1)}
+    with Fleet(environ) as fleet:
+        for port, kind in enumerate(VARIABLES, 1):
+            place = fleet.place(kind)
+            assert (place.server, place.missing) == (None, "")
+            assert (place.url, place.user, place.secret) == (f"http://127.0.0.1:{port}", "user", "a%b")
+
+
+def test_a_url_without_credentials_has_none() -> None:
+    place = place_of("https://broker.example:8443/")
+    assert (place.url, place.host, place.port, place.user) == (
+        "https://broker.example:8443",
+        "broker.example",
+        8443,
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "tool"), [("druid", "java"), ("s3", "go"), ("consul", "go"), ("redis", "redis-server")]
+)
+def test_a_missing_tool_is_named_and_only_its_server_left_out(
+    kind: str, tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing obtained yet
+    monkeypatch.setenv("PATH", str(tmp_path))  # no tool at all
+    with Fleet({}) as fleet:
+        place = fleet.place(kind)
+        assert place.server is None
+        assert place.missing.startswith(f"`{tool}` is not installed")
+
+
+def test_what_a_killed_run_wrote_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    abandoned = tmp_path / "rb-aioutliers-servers" / "runs" / "abandoned"
+    (abandoned / "druid").mkdir(parents=True)
+    with Fleet({}) as first:
+        assert not abandoned.exists()
+        with Fleet({}):
+            assert first.folder.is_dir()  # a run that is under way keeps what is its own
+        assert first.folder.is_dir()
+    assert not first.folder.exists()
