@@ -1,0 +1,220 @@
+"""The detector that needs no model: residuals of a series at several time scales, by what the query itself shows.
+
+Knows nothing of models, flags or HTTP; the judge makes the answer of what it returns.
+
+Three predictions of each point (a level over a week, a level over two hours, the point before) leave three residuals,
+each in units of its own usual size. Their mean square is averaged over 3 to 271 points, each average divided by what it
+usually reaches (its 99 % quantile); the root of the largest is the distance, and the score is distance ÷ line.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from outliers.infer.rhythm import PERIODS_NEEDED, rhythm
+from outliers.infer.scales import CLIPS, WIDTHS, Bools, Floats, Windows, quantiles, robust_size, settled
+from outliers.infer.scores import Scores
+from outliers.series import Series
+
+LINE = {"whole": 1.25, "causal": 1.6}  # distances at sensitivity 0.95; 1 is the quantile of what is usual
+DEFAULT_SENSITIVITY = 0.95
+DEFAULT_CONTAMINATION = 0.01
+
+WEEK_S = 7 * 86_400
+TWO_HOURS_S = 7_200
+LEAST_RELATIVE_SIZE = 1e-3  # of the metric's median: smaller moves of a flat series are rounding
+JOINT_CLIP = 5.0
+# What the averages over WIDTHS usually reach (their 99 % quantile), and for how many windows' worth of points this is
+# believed against the query itself: a short query must be able to be unusual as a whole.
+USUAL_ENERGY = np.array([6.0, 4.5, 3.5, 3.0, 2.5])
+USUAL_WEIGHT = 10.0
+
+
+class _Predictions(NamedTuple):
+    """Predictions of the same points, [3, M, T] each: `at` (NaN = none), `weight` = 1 / size² (0 = none)."""
+
+    at: Floats
+    weight: Floats
+
+
+def line(k: Optional[float], mode: str, sensitivity: float = DEFAULT_SENSITIVITY) -> float:
+    """Distance of the line: `k` if given, else the mode's own, nearer by 1 / `sensitivity` the more sensitive it is."""
+    if k is not None:
+        return float(k)
+    return LINE[mode] * DEFAULT_SENSITIVITY / min(max(sensitivity, 1e-3), 1.0)
+
+
+def score(
+    series: Series,
+    k: Optional[float] = None,
+    mode: str = "whole",
+    *,
+    sensitivity: float = DEFAULT_SENSITIVITY,
+    contamination: float = DEFAULT_CONTAMINATION,
+) -> tuple[Scores, str]:
+    """Score `series` by itself; returns the Scores and one sentence on what there was to judge by.
+
+    k: distance of the line (1 = the usual quantile). mode: "whole", or "causal": each point by the points before it.
+    sensitivity (0..1]: moves the line when `k` is not given, to 0.95 / sensitivity of its default distance.
+    contamination (0..0.5): share of points that is expected to be unusual: averages are calibrated by their quantile
+    at 1 - contamination.
+    """
+    causal = mode == "causal"
+    distance = line(k, mode, sensitivity)
+    values = np.ascontiguousarray(series.values.T, dtype=np.float64)  # [M, T]
+    seen = np.isfinite(values)
+    if values.shape[1] == 0 or not seen.any():
+        empty = np.full(series.values.shape, np.nan, np.float32)
+        return Scores(empty, empty, empty, empty, empty), "no model, and no value to judge by"
+    windows = Windows(seen, causal)
+    predictions = _predict(values, windows, series, causal)
+    centre, stiffness, spread = _combined(predictions)
+    e = np.where(seen, stiffness * (np.where(seen, values, 0.0) - centre) ** 2 + spread, 0.0)
+    reached = _Reached(e, windows, distance, min(max(contamination, 0.0), 0.5))
+    half = np.sqrt(np.maximum(reached.room - spread, 0.0) / np.maximum(stiffness, 1e-300))
+    forecast = _forecast(predictions, values)
+    scores = Scores(
+        expected=_column(forecast),
+        lower=_column(centre - half),
+        upper=_column(centre + half),
+        score=_column(np.where(seen, reached.score, np.nan)),
+        own=_column(np.where(seen, reached.own, np.nan)),
+    )
+    return scores, _reason(series, seen)
+
+
+def _column(x: Floats) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = x.T.astype(np.float32)
+    result[~np.isfinite(result)] = np.nan
+    return result
+
+
+def _predict(values: Floats, windows: Windows, series: Series, causal: bool) -> _Predictions:
+    """The three predictions of each point, rhythm included."""
+    seen, step_s = windows.seen, max(series.step_s, 1)
+    base = _first_values(values, seen)
+    usual = np.stack([rhythm(row, series.timestamps, step_s, causal) for row in values])
+    g = np.where(seen, values - usual - base, 0.0)
+    week = max(round(WEEK_S / step_s), 13)
+    near = int(np.clip(round(TWO_HOURS_S / step_s), 13, 241)) | 1
+    at = np.full((3, *g.shape), np.nan)
+    at[0] = windows.level(g, week, 2)
+    at[1] = windows.level(g, near, 1)
+    before = np.where(seen, g, np.nan)
+    at[2, :, 1:] = before[:, :-1]
+    residual = before - at
+    size = settled(robust_size, residual, causal)
+    least = LEAST_RELATIVE_SIZE * np.abs(settled(_median, np.where(seen, values, np.nan), causal)) + 1e-9
+    size = np.maximum(size, least)
+    weight = np.where(np.isnan(at) | np.isnan(size), 0.0, 1.0 / size**2)
+    return _Predictions(at + usual + base, weight)
+
+
+def _first_values(values: Floats, seen: Bools) -> Floats:
+    """First observed value of each metric, [M, 1]: a base that keeps running sums small, known from the start."""
+    first = seen.argmax(axis=1)[:, None]
+    return np.nan_to_num(np.take_along_axis(values, first, axis=1))
+
+
+def _median(x: Floats) -> Floats:
+    return quantiles(x, (0.5,))[0]
+
+
+def _combined(predictions: _Predictions) -> tuple[Floats, Floats, Floats]:
+    """The mean square of a value x's residuals as stiffness · (x - centre)² + spread, [M, T] each."""
+    at = np.where(predictions.weight > 0, predictions.at, 0.0)
+    count = np.maximum((predictions.weight > 0).sum(axis=0), 1)
+    weight = predictions.weight / count
+    stiffness = weight.sum(axis=0)
+    centre = (weight * at).sum(axis=0) / np.where(stiffness > 0, stiffness, 1.0)
+    spread = (weight * (at - centre) ** 2).sum(axis=0)
+    return centre, stiffness, spread
+
+
+def _forecast(predictions: _Predictions, values: Floats) -> Floats:
+    """Expected value: the two levels by their weight; where neither is known, what was seen last or is seen first."""
+    weight = predictions.weight[:2]
+    total = weight.sum(axis=0)
+    levels = np.where(weight > 0, predictions.at[:2], 0.0)
+    forecast = (weight * levels).sum(axis=0) / np.where(total > 0, total, np.nan)
+    for row, known in zip(forecast, np.where(np.isfinite(values), values, np.nan)):
+        missing = np.isnan(row)
+        if missing.any():
+            source = known if missing.all() else np.where(missing, np.nan, row)
+            seen = np.flatnonzero(~np.isnan(source))
+            if len(seen):
+                row[missing] = np.interp(np.flatnonzero(missing), seen, source[seen])
+    return forecast
+
+
+class _Reached:
+    """How far each point's averages reach, [M, T]: `score`, `own`, and `room`, the own energy that meets the line."""
+
+    def __init__(self, e: Floats, windows: Windows, distance: float, contamination: float) -> None:
+        self.score = np.zeros(e.shape)
+        self.own = np.zeros(e.shape)
+        self.room = np.full(e.shape, np.inf)
+        metrics = e.shape[0]
+        observed = np.maximum(windows.seen.sum(axis=0), 1)
+        joint_own = np.minimum(e, JOINT_CLIP**2) / observed
+        joint = joint_own.sum(axis=0)
+        for position, (width, clip) in enumerate(zip(WIDTHS, CLIPS)):
+            clipped = np.minimum(e, clip**2)
+            u = clipped if metrics == 1 else np.where(windows.seen, 0.5 * (clipped + joint), 0.0)
+            total, count = windows.energy(u, width)
+            mean = total / np.maximum(count, 1.0)
+            usual = self._usual(mean, position, windows, contamination)
+            ratio = np.sqrt(mean / usual) / distance
+            np.maximum(self.score, ratio, out=self.score)
+            if position == 0:
+                self.own = ratio
+            # Energy that this point alone may have, in u; the others at their forecast where they are over the line.
+            limit = distance**2 * usual * np.maximum(count, 1.0 - windows.seen + count)
+            room = limit - (total - u)
+            room = np.where(room > 0, room, limit)
+            if metrics > 1:
+                room = _solve(room, clip**2, joint - joint_own, observed)
+            else:
+                room = np.where(room >= clip**2, np.inf, room)
+            np.minimum(self.room, room, out=self.room)
+
+    @staticmethod
+    def _usual(mean: Floats, position: int, windows: Windows, contamination: float) -> Floats:
+        def quantile(x: Floats) -> Floats:
+            reached = quantiles(x, (1.0 - contamination,))[0]
+            here = np.maximum((~np.isnan(x)).sum(axis=-1, keepdims=True), 1) / WIDTHS[position]
+            prior = USUAL_ENERGY[position]
+            reached = np.maximum(np.nan_to_num(reached), 1e-3 * prior)
+            trust = here / (here + USUAL_WEIGHT)
+            return np.exp(trust * np.log(reached) + (1.0 - trust) * np.log(prior))
+
+        usual = settled(quantile, np.where(windows.seen, mean, np.nan), windows.causal)
+        return np.where(np.isnan(usual), np.inf, usual)
+
+
+def _solve(room: Floats, clip2: float, others: Floats, observed: Floats) -> Floats:
+    """Largest e with ½ min(e, clip²) + ½ (others + min(e, joint clip²) / observed) ≤ room; inf where every e is."""
+    low, high = min(clip2, JOINT_CLIP**2), max(clip2, JOINT_CLIP**2)
+    room = 2.0 * room - others
+    share = 1.0 / observed
+    both = 1.0 + share
+    after = np.where(clip2 > JOINT_CLIP**2, 1.0, share)
+    at_low = low * both
+    beyond = low + (room - at_low) / after
+    return np.where(room <= at_low, room / both, np.where(beyond < high, beyond, np.inf))
+
+
+def _reason(series: Series, seen: Bools) -> str:
+    points = int(seen.any(axis=0).sum())
+    days = (int(series.timestamps[-1]) - int(series.timestamps[0]) + series.step_s) / 86_400
+    known = "point" if points == 1 else "points"
+    if points < 8:
+        return f"no model; {points} {known} are too few to know what is usual"
+    if days < PERIODS_NEEDED:
+        return f"no model; judged by its own {points} {known}: too short for a daily rhythm ({PERIODS_NEEDED:g} days)"
+    if days < 7 * PERIODS_NEEDED:
+        return f"no model; judged by its own {points} {known}, daily rhythm included; too short for a weekly one"
+    return f"no model; judged by its own {points} {known}, daily and weekly rhythm included"

@@ -1,0 +1,200 @@
+"""The one function that makes score, flag and band of what a detector says; knows nothing of how the detector works.
+
+Every route, verb and mode asks it (CONTRACT §2: flag, score, band). It decides in float64 on the very numbers that are
+written: a point is flagged exactly when it lies strictly outside its band or is carried by its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Optional, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outliers.infer import witness as second
+from outliers.infer.scores import Scores
+from outliers.series import Series
+
+ANY = "any"
+
+OWN_SHARE = 0.75  # of the line that the point's own short scale must reach: no smear of its neighbours
+PLAIN = 2.0  # score that needs no second witness
+KEEP = 0.8  # score down to which a confirmed run goes on
+FEW_POINTS = 120  # below, the query tells the second witness too little
+MOST_BELOW = 0.9999999  # largest score of a point that is not flagged
+MOST = 1e9
+DIGITS = 8  # significant, on the wire: float32 has 7.2
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of each point of a series, [T] each, as it is written on the wire.
+
+    metric: column of the metric that the row is about (with `any` the one that is furthest out).
+    forecast, lower, upper, score: float64, NaN = null. flag ⇔ score ≥ 1 ⇔ strictly outside [lower, upper] or carried.
+    direction: 1 up, -1 down, 0 where the value is missing.
+    deviating: per point the names of the metrics with s ≥ 1, strongest first.
+    """
+
+    metrics: tuple[str, ...]
+    metric: NDArray[np.int64]
+    forecast: Floats
+    lower: Floats
+    upper: Floats
+    score: Floats
+    flag: Bools
+    carried: Bools
+    direction: NDArray[np.int8]
+    deviating: list[tuple[str, ...]]
+
+
+def judge(
+    series: Series,
+    scores: Scores,
+    metric: str,
+    *,
+    empty: Optional[Bools] = None,
+    counting: Collection[str] = (),
+    witness: bool = True,
+    mode: str = "whole",
+    nonnegative: Union[bool, Collection[str]] = (),
+    judged: Optional[Bools] = None,
+) -> Verdict:
+    """Judge every point of `series` by the `scores` of its metrics.
+
+    metric: a metric of the series, or "any": at each point the one that is furthest out.
+    empty: [T], buckets without events. counting: metrics that count, for which an empty bucket needs no second witness.
+    witness: False leaves the second witness out. nonnegative: metrics whose band never goes below 0 (True: all).
+    judged: [T], points that are answered (lead-in is not); the others only serve as context. ValueError for a metric
+    that the series does not have.
+    """
+    points = len(series)
+    rows = np.arange(points)
+    s_all = np.where(np.isfinite(series.values), scores.score.astype(np.float64), np.nan)
+    column = _furthest(s_all) if metric == ANY else np.full(points, series.column(metric), np.int64)
+    s, own = s_all[rows, column], scores.own[rows, column]
+    plain = _plain(series, s, column, empty, counting, witness)
+    flag = _runs(series, s, own, column, plain, mode, judged)
+    values = series.values[rows, column]
+    floor = _floor(series.metrics, nonnegative)[column]
+    forecast, lower, upper = (_written(part[rows, column], floor) for part in scores[:3])
+    lower, upper, outside = _band(values, forecast, lower, upper, flag)
+    final = np.where(flag, np.clip(s, 1.0, MOST), np.minimum(s / (1.0 + s), MOST_BELOW))
+    return Verdict(
+        metrics=series.metrics,
+        metric=column,
+        forecast=forecast,
+        lower=lower,
+        upper=upper,
+        score=_significant(final),
+        flag=flag,
+        carried=flag & ~outside,
+        direction=_direction(values, forecast),
+        deviating=_deviating(series.metrics, s_all, flag),
+    )
+
+
+def _furthest(s_all: Floats) -> NDArray[np.int64]:
+    """Column of the largest score at each point; where none is known, the first."""
+    return np.asarray(np.argmax(np.nan_to_num(s_all, nan=-1.0), axis=1), dtype=np.int64)
+
+
+def _plain(
+    series: Series,
+    s: Floats,
+    column: NDArray[np.int64],
+    empty: Optional[Bools],
+    counting: Collection[str],
+    witness: bool,
+) -> Bools:
+    """Points that need no second witness."""
+    if not witness or len(series) < FEW_POINTS:
+        return np.ones(len(series), np.bool_)
+    plain = s >= PLAIN
+    if empty is not None:
+        counts = np.array([name in counting for name in series.metrics], np.bool_)
+        plain |= empty & counts[column]
+    return plain
+
+
+def _runs(
+    series: Series,
+    s: Floats,
+    own: NDArray[np.float32],
+    column: NDArray[np.int64],
+    plain: Bools,
+    mode: str,
+    judged: Optional[Bools],
+) -> Bools:
+    """Points of the runs that hold a confirmed point; a run goes on while s ≥ KEEP (causal: forward only)."""
+    over = s >= 1.0
+    candidate = over & (own >= OWN_SHARE)
+    if not candidate.any():
+        return np.zeros(len(s), np.bool_)
+    kept = s >= KEEP
+    run = np.cumsum(np.diff(kept, prepend=False) & kept)  # number of the run that each kept point belongs to
+    of_interest = kept if judged is None else kept & np.isin(run, run[kept & judged])
+    confirmed = candidate & plain
+    if (candidate & ~plain & of_interest).any():
+        confirmed |= candidate & _agreement(series, column, over, mode)
+    first = np.full(int(run[-1]) + 1, len(s))
+    np.minimum.at(first, run[confirmed], np.flatnonzero(confirmed))
+    from_first = first[run]
+    return np.asarray(kept & (np.arange(len(s)) >= from_first if mode == "causal" else from_first < len(s)))
+
+
+def _agreement(series: Series, column: NDArray[np.int64], over: Bools, mode: str) -> Bools:
+    """Where the second witness agrees on any of the metrics that are furthest out somewhere over the line."""
+    agreed = np.zeros(len(series), np.bool_)
+    for position in np.unique(column[over]):
+        seen = second.score(series.values[:, position], series.timestamps, series.step_s, mode)
+        agreed |= second.agreement(seen, mode)
+    return agreed
+
+
+def _floor(metrics: tuple[str, ...], nonnegative: Union[bool, Collection[str]]) -> Floats:
+    """Lowest value that each metric can have, [M]."""
+    if isinstance(nonnegative, bool):
+        return np.full(len(metrics), 0.0 if nonnegative else -np.inf)
+    return np.array([0.0 if name in nonnegative else -np.inf for name in metrics])
+
+
+def _written(x: NDArray[np.float32], floor: Floats) -> Floats:
+    return np.maximum(_significant(x.astype(np.float64)), floor)
+
+
+def _significant(x: Floats) -> Floats:
+    """`x` rounded to DIGITS significant digits, so that what is written is short and is what was decided on."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        digits = DIGITS - 1 - np.floor(np.log10(np.abs(x)))
+    digits[~np.isfinite(digits)] = 0.0
+    shift = 10.0 ** np.clip(digits, -300, 22)
+    return np.asarray(np.round(x * shift) / shift)
+
+
+def _band(values: Floats, forecast: Floats, lower: Floats, upper: Floats, flag: Bools) -> tuple[Floats, Floats, Bools]:
+    """(lower, upper, strictly outside): always holds the forecast, and every point that is not flagged."""
+    lower = np.where(np.isnan(forecast), lower, np.minimum(lower, forecast))
+    upper = np.where(np.isnan(forecast), upper, np.maximum(upper, forecast))
+    low, high = values < lower, values > upper
+    lower = np.where(low & ~flag, values, lower)
+    upper = np.where(high & ~flag, values, upper)
+    return lower, upper, low | high
+
+
+def _direction(values: Floats, forecast: Floats) -> NDArray[np.int8]:
+    direction = np.where(values < forecast, np.int8(-1), np.int8(1))
+    return np.where(np.isfinite(values), direction, np.int8(0))
+
+
+def _deviating(metrics: tuple[str, ...], s_all: Floats, flag: Bools) -> list[tuple[str, ...]]:
+    deviating: list[tuple[str, ...]] = [()] * len(flag)
+    for point in np.flatnonzero(flag & (s_all >= 1.0).any(axis=1)):
+        row = s_all[point]
+        deviating[point] = tuple(metrics[i] for i in np.argsort(-row, kind="stable") if row[i] >= 1.0)
+    return deviating
