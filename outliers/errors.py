@@ -18,7 +18,8 @@
     │   └── ModelUnsuited         a good model that cannot answer this series; the reason is told
     ├── TrainingError             the job ends with this reason
     │   └── TooLittleData
-    └── QueueError                Redis is unreachable or refuses
+    ├── QueueError                Redis is unreachable or refuses
+    └── Overloaded                no room for another request now
 
 Foreign exceptions (requests, botocore, onnxruntime, redis) are translated once, in the room that meets them,
 with `raise … from exc`.
@@ -100,4 +101,8 @@ class TooLittleData(TrainingError):
 
 
 class QueueError(OutliersError):
+    pass
+
+
+class Overloaded(OutliersError):
     pass

@@ -1,0 +1,141 @@
+"""The answer to one question, and how it is written for the wire; must not know how it was found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+DIRECTIONS = {1: "up", -1: "down"}
+
+
+@dataclass(frozen=True)
+class ModelUsed:
+    """Which model answered; `reason` says why it is not the one that was asked for or expected."""
+
+    name: str | None
+    version: str | None
+    kind: str  # autoencoder or baseline
+    threshold: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is said of each row that was asked about, in the order of the input; arrays of one length [N].
+
+    timestamps: as Druid wrote them. actual, forecast, lower, upper: raw units, NaN = none.
+    score: 1.0 = the line, NaN = missing. direction: +1 up, -1 down. partial, unfinished: the bucket is not whole.
+    carried: flagged inside its band, by its neighbours. metrics: by position of a flagged row, those that deviate,
+    strongest first. metric: whose values these are, where it is not the same for all rows.
+    """
+
+    timestamps: list[str]
+    actual: NDArray[np.float64]
+    forecast: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    score: NDArray[np.float64]
+    flag: NDArray[np.bool_]
+    carried: NDArray[np.bool_]
+    direction: NDArray[np.int8]
+    partial: NDArray[np.bool_]
+    unfinished: NDArray[np.bool_]
+    metrics: dict[int, list[str]] = field(default_factory=dict)
+    metric: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `calculate` gives: rows and what they are about; `cached` and `seconds` (by stage) are not for the wire."""
+
+    rows: Rows
+    metric: str | None
+    mode: str
+    granularity: str | None
+    model: ModelUsed
+    lead_in: str | None = None
+    warnings: tuple[str, ...] = ()
+    cached: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def as_json(answer: Answer, list_name: str = "prediction") -> bytes:
+    """Write an answer; `list_name` is what the list of all rows is called in this dialect.
+
+    orjson writes NaN and infinities as null, so every number on the wire is finite.
+    """
+    return orjson.dumps(as_wire(answer, list_name))
+
+
+def as_wire(answer: Answer, list_name: str = "prediction") -> dict[str, Any]:
+    """Return the answer as the plain objects that are written; missing numbers are NaN in it."""
+    rows, model = answer.rows, answer.model
+    return {
+        "status": "success",
+        "anomalies": _anomalies(rows),
+        list_name: _predictions(rows),
+        "metric": answer.metric,
+        "mode": answer.mode,
+        "granularity": answer.granularity,
+        "lead_in": answer.lead_in,
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "kind": model.kind,
+            "threshold": model.threshold,
+            "reason": model.reason,
+        },
+        "warnings": answer.warnings,
+    }
+
+
+def without_nan(value: Any) -> Any:
+    """Return a wire object with None for each number that is not finite: what a reader of the JSON would see."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: without_nan(child) for key, child in value.items()}
+    return [without_nan(child) for child in value] if isinstance(value, (list, tuple)) else value
+
+
+def _predictions(rows: Rows) -> list[dict[str, Any]]:
+    columns = (rows.forecast.tolist(), rows.lower.tolist(), rows.upper.tolist(), rows.score.tolist())
+    written = [
+        {"timestamp": timestamp, "forecast": forecast, "lower": lower, "upper": upper, "score": score}
+        for timestamp, forecast, lower, upper, score in zip(rows.timestamps, *columns)
+    ]
+    if rows.metric is not None:
+        for row, metric in zip(written, rows.metric):
+            row["metric"] = metric
+    for key, marks in (("partial", rows.partial), ("unfinished", rows.unfinished)):
+        for position in np.flatnonzero(marks).tolist():
+            written[position][key] = True
+    return written
+
+
+def _anomalies(rows: Rows) -> list[dict[str, Any]]:
+    written: dict[str, dict[str, Any]] = {}
+    for position in np.flatnonzero(rows.flag).tolist():
+        row: dict[str, Any] = {
+            "timestamp": rows.timestamps[position],
+            "expected": float(rows.forecast[position]),
+            "actual": float(rows.actual[position]),
+            "score": float(rows.score[position]),
+            "direction": DIRECTIONS.get(int(rows.direction[position])),
+            "metrics": rows.metrics.get(position, []),
+            "carried": bool(rows.carried[position]),
+        }
+        if rows.metric is not None:
+            row["metric"] = rows.metric[position]
+        if rows.unfinished[position]:
+            row["unfinished"] = True
+        written[row["timestamp"]] = row  # two rows of one bucket are one anomaly
+    return list(written.values())
