@@ -1,12 +1,15 @@
-"""The servers as fixtures: started when a test first asks, ended with the run; a test that lacks one says which tool."""
+"""The servers as fixtures: started when first asked for, ended with the run; a test that lacks one says which tool."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.real.servers.fleet import Fleet, Place
+from tests.real.servers.druid import Druid
+from tests.real.servers.fleet import COORDINATOR_VARIABLE, VARIABLES, Fleet, Place
+from tests.real.servers.loading import Loader
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,16 @@ def place_or_skip(fleet: Fleet, kind: str) -> Place:
 
 
 @pytest.fixture(scope="session")
+def druid(fleet: Fleet) -> Place:
+    return place_or_skip(fleet, "druid")
+
+
+@pytest.fixture(scope="session")
+def s3(fleet: Fleet) -> Place:
+    return place_or_skip(fleet, "s3")
+
+
+@pytest.fixture(scope="session")
 def consul(fleet: Fleet) -> Place:
     return place_or_skip(fleet, "consul")
 
@@ -30,3 +43,21 @@ def consul(fleet: Fleet) -> Place:
 @pytest.fixture(scope="session")
 def redis(fleet: Fleet) -> Place:
     return place_or_skip(fleet, "redis")
+
+
+@pytest.fixture(scope="session")
+def loader(druid: Place) -> Loader:
+    """Load into our Druid, or into the one that the environment names (its rb_flow and rb_monitor are replaced)."""
+    if isinstance(druid.server, Druid):
+        return Loader(druid.server.coordinator_url, druid.url)
+    coordinator = os.environ.get(COORDINATOR_VARIABLE)
+    if not coordinator:
+        pytest.skip(f"${VARIABLES['druid']} alone cannot be loaded with events: set ${COORDINATOR_VARIABLE} too")
+    return Loader(coordinator, druid.url)
+
+
+def ours(place: Place) -> object:
+    """Give the server itself, for tests that stop it; one that the environment names is not ours to stop."""
+    if place.server is None:
+        pytest.skip("this server is not ours to stop")
+    return place.server

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 
+from tests.real.traffic import load_traffic
+
 from tests.real.servers.druid import Druid
 from tests.real.servers.fleet import VARIABLES, Fleet, ini, sections_for
 from tests.real.servers.minio import Minio
-from tests.real.traffic import load_traffic
 
 BUCKET = "outliers"
 

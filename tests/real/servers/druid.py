@@ -8,14 +8,11 @@ half a minute. Heaps are as small as three weeks of test traffic allow: the clus
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import requests
 
-from tests.real.servers.process import NotReady, Process, free_ports, wait_until
+from tests.real.servers.process import Process, free_ports, wait_until
 
 NODES = ("zookeeper", "coordinator", "historical", "broker")
 LOG4J = """<Configuration>
@@ -66,60 +63,12 @@ class Druid:
         for node in self.nodes.values():
             node.close()
 
-    def load(
-        self,
-        data_source: str,
-        events: Path,
-        dimensions: Sequence[str],
-        metrics: Sequence[Mapping[str, str]],
-        rows: int,
-    ) -> float:
-        """Load the file `events` (.jsonl.gz), rolled up to the minute, segments of a day; the seconds it took.
-
-        rows: how many events there are; they are waited for.
-        """
-        begin = time.monotonic()
-        counted = {"type": "longSum", "name": "_loaded", "fieldName": "_loaded"}
-        spec = ingestion(data_source, events, dimensions, [*metrics, {"type": "count", "name": "_loaded"}])
-        task = self._post("/druid/indexer/v1/task", spec)["task"]
-
-        def done() -> bool:
-            status = self._get(f"/druid/indexer/v1/task/{task}/status")["status"]
-            if status["status"] == "FAILED":
-                raise NotReady(f"loading {data_source}: {status.get('errorMsg')}")
-            return bool(status["status"] == "SUCCESS")
-
-        def answered() -> bool:
-            query = {
-                "queryType": "timeseries",
-                "dataSource": data_source,
-                "intervals": ["1970/2100"],
-                "granularity": "all",
-                "aggregations": [counted],
-            }
-            answer = requests.post(f"{self.url}/druid/v2/", json=query, timeout=10)
-            return answer.ok and bool(answer.json()) and answer.json()[0]["result"]["_loaded"] == rows
-
-        wait_until(done, 180, f"loading {data_source}", [self.nodes["coordinator"]])
-        wait_until(answered, 60, f"{data_source} at the broker", list(self.nodes.values()))
-        return time.monotonic() - begin
-
     def resident_mb(self) -> float:
         """Memory of the four nodes together."""
         pages = [
             int(Path(f"/proc/{node.pid}/statm").read_text().split()[1]) for node in self.nodes.values() if node.running
         ]
         return sum(pages) * 4096 / 1e6
-
-    def _get(self, path: str) -> Any:
-        answer = requests.get(self.coordinator_url + path, timeout=10)
-        answer.raise_for_status()
-        return answer.json()
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        answer = requests.post(self.coordinator_url + path, json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
 
     def _ready(self) -> bool:
         try:
@@ -204,34 +153,3 @@ druid.broker.segmentMetadataCache.disableSegmentMetadataQueries=true
             name: f"druid.service=druid/{name}\ndruid.plaintextPort={self.ports[name]}\n{text}"
             for name, text in own.items()
         }
-
-
-def ingestion(
-    data_source: str, events: Path, dimensions: Sequence[str], metrics: Sequence[Mapping[str, str]]
-) -> dict[str, Any]:
-    """Describe to the overlord how a file of events becomes a data source."""
-    granularity = {"segmentGranularity": "day", "queryGranularity": "minute", "rollup": True}
-    source = {"type": "local", "baseDir": str(events.parent.resolve()), "filter": events.name}
-    return {
-        "type": "index",
-        "spec": {
-            "ioConfig": {
-                "type": "index",
-                "inputSource": source,
-                "inputFormat": {"type": "json"},
-                "appendToExisting": False,
-            },
-            "dataSchema": {
-                "dataSource": data_source,
-                "timestampSpec": {"column": "timestamp", "format": "iso"},
-                "dimensionsSpec": {"dimensions": list(dimensions)},
-                "metricsSpec": list(metrics),
-                "granularitySpec": granularity,
-            },
-            "tuningConfig": {
-                "type": "index",
-                "maxRowsInMemory": 200000,
-                "partitionsSpec": {"type": "dynamic"},
-            },
-        },
-    }

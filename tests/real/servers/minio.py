@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import boto3
 import requests
+from botocore.config import Config
 
 from tests.real.servers.process import Process, free_ports, wait_until
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
 
 REGION = "us-east-1"
 
@@ -44,6 +50,13 @@ class Minio:
         self.process.start()
         wait_until(self._ready, 60, "MinIO", [self.process])
 
+    def make_bucket(self, name: str) -> None:
+        self.client().create_bucket(Bucket=name)
+
+    def client(self) -> S3Client:
+        """Look at the objects past the service."""
+        return s3_client(self.url, self.access_key, self.secret_key)
+
     def kill(self) -> None:
         self.process.kill()
 
@@ -55,3 +68,14 @@ class Minio:
             return requests.get(f"{self.url}/minio/health/ready", timeout=2).ok
         except requests.RequestException:
             return False
+
+
+def s3_client(url: str, user: str, secret: str) -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=user,
+        aws_secret_access_key=secret,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}),
+    )
