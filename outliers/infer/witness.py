@@ -38,14 +38,14 @@ def score(values: Floats, timestamps: NDArray[np.int64], step_s: int, mode: str 
     step_s = max(step_s, 1)
     smooth = min(max(round(600 / step_s), 1), 9)
     smooth += 1 - smooth % 2
-    flat = x - _profile(x, timestamps, step_s, causal)
+    flat = x - profile(x, timestamps, step_s, causal)
     around = min(max(round(7200 / step_s), 13), 241) | 1
     if causal:
         detrended = flat - _trailing_median(flat, around)
     else:
-        detrended = flat - _rolling_median(flat, min(around, max(11, len(x) // 6)) | 1)
+        detrended = flat - rolling_median(flat, min(around, max(11, len(x) // 6)) | 1)
     residuals = np.stack([detrended, flat, np.diff(x, prepend=x[0])])
-    energy = np.mean(_in_sizes(residuals, causal) ** 2, axis=0)
+    energy = np.mean(in_sizes(residuals, causal) ** 2, axis=0)
     result = np.sqrt(_moving_mean(energy, smooth, causal))
     result[missing] = 0.0
     return result.astype(np.float32)
@@ -75,7 +75,7 @@ def _moving_mean(x: Floats, width: int, causal: bool) -> Floats:
     return np.maximum(total[width:] - total[:-width], 0.0) / width
 
 
-def _rolling_median(x: Floats, width: int) -> Floats:
+def rolling_median(x: Floats, width: int) -> Floats:
     """Median around each point: at every eighth of a window, linear between."""
     points = len(x)
     width = min(width, (points - 1) | 1 if points > 3 else 1)
@@ -98,7 +98,7 @@ def _trailing_median(x: Floats, width: int) -> Floats:
     return medians[np.arange(points) // stride]
 
 
-def _in_sizes(residuals: Floats, causal: bool) -> Floats:
+def in_sizes(residuals: Floats, causal: bool) -> Floats:
     """Residuals [C, T] in units of their usual size, clipped; causal: 0 while too little was seen."""
     centre = settled(_middle, residuals, causal)
     away = np.abs(residuals - centre)
@@ -110,12 +110,12 @@ def _middle(x: Floats) -> Floats:
     return quantiles(x, (0.5,))[0]
 
 
-def _profile(x: Floats, timestamps: NDArray[np.int64], step_s: int, causal: bool) -> Floats:
+def profile(x: Floats, timestamps: NDArray[np.int64], step_s: int, causal: bool) -> Floats:
     """Median over days at each time of day, smoothed, [T]; 0 with fewer than two and a half days."""
     bins = round(DAY_S / step_s)
-    profile = np.zeros(len(x))
+    explained = np.zeros(len(x))
     if bins < 4 or len(x) < (DAYS_NEEDED - 0.5 * causal) * bins:
-        return profile
+        return explained
     bin_ = np.round((timestamps % DAY_S) / step_s).astype(np.int64) % bins
     day = timestamps // DAY_S
     day = day - day[0]
@@ -127,8 +127,8 @@ def _profile(x: Floats, timestamps: NDArray[np.int64], step_s: int, causal: bool
     for start, stop in zip(starts, [*starts[1:], len(x)]):
         if start >= (DAYS_NEEDED - 0.5) * bins:
             past = table[max(0, day[start] - DAYS_REMEMBERED) : day[start]]
-            profile[start:stop] = _daily(past)[bin_[start:stop]]
-    return profile
+            explained[start:stop] = _daily(past)[bin_[start:stop]]
+    return explained
 
 
 def _daily(table: Floats) -> Floats:
