@@ -125,7 +125,7 @@ def instants_ms(texts: Sequence[str]) -> NDArray[np.int64]:
     result = np.empty(len(texts), np.int64)
     each = np.fromiter(map(len, texts), np.int64, len(texts))
     for length in lengths:  # a zone whose offset is zero for half the year writes `Z` and `+01:00` in one answer
-        where = np.flatnonzero(each == length)
+        where = np.flatnonzero(each == length).tolist()
         result[where] = _one_length([texts[i] for i in where], length)
     return result
 
