@@ -199,6 +199,8 @@ class TrainingWorker(Worker):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group by systemd; the worker decides
 
     def perform_job(self, job: Any, queue: Queue, execution: Execution) -> bool:
+        job.meta["tries"] = job.meta.get("tries", 0) + 1
+        job.save_meta()
         token = _running.set(Running(self.config, job, execution))
         try:
             return super().perform_job(job, queue, execution)
@@ -217,6 +219,8 @@ class TrainingWorker(Worker):
         self, job: Any, queue: Queue, started_job_registry: Any = None, exc_string: str = "", execution: Any = None
     ) -> None:
         if execution is None or self._ours(job, execution):
+            if not self.is_horse:
+                job.get_meta(refresh=True)  # RQ saves the job whole; what its process wrote must not be undone
             super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
 
     def _ours(self, job: TrainingJob, execution: Execution) -> bool:
