@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -56,8 +57,41 @@ def loader(druid: Place) -> Loader:
     return Loader(coordinator, druid.url)
 
 
-def ours(place: Place) -> object:
+T = TypeVar("T")
+
+
+def ours(place: Place, kind: type[T]) -> T:
     """Give the server itself, for tests that stop it; one that the environment names is not ours to stop."""
-    if place.server is None:
+    if not isinstance(place.server, kind):
         pytest.skip("this server is not ours to stop")
     return place.server
+
+
+class FaultTable:
+    """What a fault looks like from outside, and how long until all is right again without a restart of ours."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str]] = []
+
+    def add(self, fault: str, told: str, seconds: float | None) -> None:
+        """seconds: None where it does not pass by itself."""
+        self.rows.append((fault, told, "–" if seconds is None else f"{seconds:.1f}"))
+
+
+FAULTS = pytest.StashKey[FaultTable]()
+
+
+@pytest.fixture(scope="session")
+def faults(pytestconfig: pytest.Config) -> FaultTable:
+    return pytestconfig.stash.setdefault(FAULTS, FaultTable())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    table = config.stash.get(FAULTS, None)
+    if table is None:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.line("| fault | what the caller is told | seconds until right again |")
+    terminalreporter.line("|---|---|---|")
+    for row in table.rows:
+        terminalreporter.line(f"| {' | '.join(row)} |")

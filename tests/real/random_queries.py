@@ -11,54 +11,18 @@ from typing import Any
 from tests.real.random_events import DAYS, SENSORS
 
 Query = dict[str, Any]
-SIMPLE = [
-    "second",
-    "minute",
-    "five_minute",
-    "ten_minute",
-    "fifteen_minute",
-    "thirty_minute",
-    "hour",
-    "six_hour",
-    "eight_hour",
-    "day",
-    "week",
-    "month",
-    "quarter",
-    "year",
-    "all",
-    "MINUTE",
-    "Hour",
-]
-PERIODS = [
-    "PT1M",
-    "PT5M",
-    "pt15m",
-    "PT1H",
-    "PT1H30M",
-    "PT6H",
-    "PT12H",
-    "P1D",
-    "P2D",
-    "P1W",
-    "P2W",
-    "P1M",
-    "P3M",
-    "P1Y",
-    "P1DT6H",
-    "PT45S",
-]
-ZONES = [
-    "Europe/Madrid",
-    "America/New_York",
-    "Asia/Kolkata",
-    "Australia/Lord_Howe",
-    "America/Sao_Paulo",
-    "UTC",
-    "+05:30",
-    "-03:00",
-    "Nowhere/Town",
-]
+SIMPLE = (
+    *("second", "minute", "five_minute", "ten_minute", "fifteen_minute", "thirty_minute", "hour", "six_hour"),
+    *("eight_hour", "day", "week", "month", "quarter", "year", "all", "MINUTE", "Hour"),
+)
+PERIODS = (
+    *("PT45S", "PT1M", "PT5M", "pt15m", "PT1H", "PT1H30M", "PT6H", "PT12H"),
+    *("P1D", "P2D", "P1W", "P2W", "P1M", "P3M", "P1Y", "P1DT6H"),
+)
+ZONES = (
+    *("Europe/Madrid", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo"),
+    *("UTC", "+05:30", "-03:00", "Nowhere/Town"),
+)
 ORIGINS = ("2026-03-01T02:00:00Z", "2026-10-25T00:30:00Z", "2027-01-15T00:00:00Z", "1970-01-01T00:00:07Z")
 LONGS = ("sum_bytes", "sum_pkts", "events")
 DOUBLES = ("sum_value", "max_value", "min_value")
