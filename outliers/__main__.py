@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 from typing import NamedTuple
 
-from outliers import __version__
+from outliers import __version__, log
 from outliers.errors import ConfigError, OutliersError
 
 
@@ -33,6 +34,8 @@ VERBS = {
     "simulate": Verb("outliers.cli.simulate", "any", "run the simulated Druid broker"),
     "demo": Verb("outliers.cli.demo", "any", "the whole system on this machine, nothing installed"),
 }
+
+SERVICES = ("serve", "schedule", "work")  # these log what they do to [Logger] log_file; the others only warn, on stderr
 
 # What the deployed units put into ENVIRONMENT when they name no verb.
 ENVIRONMENTS = {
@@ -108,6 +111,13 @@ def run(argv: list[str]) -> int:
     from outliers.config import load_config
 
     config = load_config(args.config, os.environ, role=VERBS[options.verb].role)
+    service = options.verb in SERVICES
+    log.set_up(config.log.file if service else "", secrets=config.secrets(), debug=args.debug)
+    if not service and not args.debug:
+        logging.getLogger().setLevel(logging.WARNING)
+    if options.verb != "check":  # which prints them itself
+        for warning in config.warnings:
+            logging.getLogger(__name__).warning("%s", warning)
     return int(args.run(args, config))
 
 

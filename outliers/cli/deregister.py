@@ -1,0 +1,23 @@
+"""Take this node out of Consul.
+
+Reads: the configuration. Writes: the local Consul agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from outliers.config import Config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser  # no options: [Consul] says it all
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    from outliers.web.consul import ConsulAgent
+
+    agent = ConsulAgent(config)
+    agent.deregister()
+    print(f"deregistered {agent.service_id}")
+    return 0
