@@ -197,6 +197,8 @@ class Training:
     keep_versions: int = setting(5, integer(1), "versions of a model that are kept")
     retries: int = setting(3, integer(0, 100), "how often a failed job is tried again")
     job_timeout_s: float = setting(1800.0, _positive_s, "longest time that a job may take")
+    metrics_address: str = setting("127.0.0.1", read_text, "address on which `schedule` answers `/metrics`")
+    metrics_port: int = setting(39092, integer(0, 65535), "its port; 0 = none")
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from croniter import croniter
 
 from outliers.config import Config
 from outliers.druid.client import Druid
+from outliers.druid.traffic import FLOW_SOURCE
 from outliers.errors import ConfigError, OutliersError
 from outliers.store import key_of as store_key
 from outliers.store import open_store
-from outliers.train.queue import TrainingQueue, key_of, redis_errors
+from outliers.train import metrics
+from outliers.train.queue import SLOT_KEY, TrainingQueue, key_of, redis_errors
 
 logger = logging.getLogger(__name__)
 
-DATA_SOURCE = "rb_flow"
-SLOT_KEY = "rb-aioutliers:slot"  # the last slot that was gone through, Unix seconds
 LOCK_S = 120  # a node that dies while it enqueues holds the others up for so long
 LOOK_S = 15  # longest sleep: a Redis that lost its memory is noticed this soon
 DISCOVERED_S = 600  # how long a list of discovered sensors is good for
@@ -129,7 +129,7 @@ class Scheduler:
         if not sensors:
             found_s, sensors = self._discovered
             if time.monotonic() - found_s > DISCOVERED_S:
-                sensors = self.druid.top_sensors(DATA_SOURCE, training.discover_days, training.max_sensors)
+                sensors = self.druid.top_sensors(FLOW_SOURCE, training.discover_days, training.max_sensors)
                 self._discovered = (time.monotonic(), sensors)
         return list(dict.fromkeys([*sensors, *outliers.model_names]))
 
@@ -155,6 +155,8 @@ def run_schedule(config: Config, *, once: bool = False) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     scheduler = Scheduler(config)
+    if config.training.metrics_port and not once:
+        metrics.serve(scheduler.queue, config.training.metrics_address, config.training.metrics_port)
     while not stop.is_set():
         sleep_s = scheduler.tick()
         if once:
