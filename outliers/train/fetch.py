@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from outliers.config import Training
-from outliers.druid.client import Druid
 from outliers.druid.query import describe, training_query
 from outliers.druid.response import parse_rows
 from outliers.druid.traffic import FLOW_AGGREGATIONS, FLOW_SOURCE, TRAFFIC, with_derived
 from outliers.errors import TooLittleData
 from outliers.series import Granularity, Series
+
+if TYPE_CHECKING:
+    from outliers.druid.client import Druid
 
 DAY_S = 86400
 FINE_S, COARSE_S = 300, 3600  # below: [Training] days_fine; from here up: twice [Training] days
