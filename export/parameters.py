@@ -1,0 +1,58 @@
+"""Everything a fitted model has learned, as plain arrays; it must not know how it was fitted or how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+CHANNELS = 3  # residuals: to the level of a week, to the level of two hours, to the autoencoder
+SCALES = (3, 9, 31, 91, 271)  # points over which a residual's energy is averaged
+WINDOW = 32  # points the autoencoder sees at once
+STRIDE = 16
+HIDDEN = 4  # newest points of a causal window, which are reconstructed from those before
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """G granularities, M metrics, L query lengths, 2 modes (whole, causal), C channels, S scales.
+
+    steps [G] seconds; level_points, recent_points [G]: the two levels' windows; points_per_day [G].
+    center, spread [G, M]: raw units. daily [ΣD, M], weekly [ΣW, M]: rhythm in scaled units, the granularities'
+    tables one below the other, daily_bins/daily_offset [G] saying where each is (weekly likewise).
+    log_points [G, L]: natural logarithm of the query lengths that the following were measured at.
+    tau, size [2, G, L, C, M]: noise of each residual in scaled units, its mean clipped z.
+    usual, limit [2, G, L, S, M]: mean and line of the energy at each scale. joint_usual, joint_limit [2, G, L, S].
+    embedding [G, M, H] and weights: the autoencoder's.
+    """
+
+    steps: Ints
+    level_points: Ints
+    recent_points: Ints
+    points_per_day: Floats
+    center: Floats
+    spread: Floats
+    daily: Floats
+    daily_bins: Ints
+    daily_offset: Ints
+    weekly: Floats
+    weekly_bins: Ints
+    weekly_offset: Ints
+    log_points: Floats
+    tau: Floats
+    size: Floats
+    usual: Floats
+    limit: Floats
+    joint_usual: Floats
+    joint_limit: Floats
+    embedding: Floats
+    weights: Mapping[str, Floats]
+
+    @property
+    def metrics(self) -> int:
+        return self.center.shape[1]

@@ -1,0 +1,55 @@
+"""The proof that the exported file answers as torch does; it must not know what the answer means."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from export.arithmetic import detect
+from export.onnx_file import HasParameters
+from export.torch_ops import TorchOps
+from outliers.errors import TrainingError
+from outliers.infer.model import Model
+from outliers.infer.scores import Scores
+from outliers.series import Series
+
+TOLERANCE = 1e-4
+
+
+def torch_scores(fitted: HasParameters, series: Series, k: float, mode: str) -> Scores:
+    """What the same arithmetic says in torch."""
+    with torch.inference_mode():
+        out = detect(
+            TorchOps(), fitted.parameters,
+            timestamp=torch.as_tensor(series.timestamps),
+            step=torch.tensor(series.step_s),
+            values=torch.as_tensor(series.values, dtype=torch.float32),
+            k=torch.tensor(k, dtype=torch.float32),
+            causal=torch.tensor(int(mode == "causal")),
+        )  # fmt: skip
+    return Scores(*(out[name].numpy() for name in Scores._fields))
+
+
+def check(fitted: HasParameters, data: bytes, series: list[Series], k: float = 1.25) -> float:
+    """Largest relative difference between the file in onnxruntime and torch; TrainingError above 1e-4.
+
+    Relative to a value's own size or, where it is near 0, to the spread of the column.
+    """
+    model = Model.load(data)
+    worst = 0.0
+    for s in series:
+        for mode in ("whole", "causal"):
+            ours, theirs = model.score(s, k=k, mode=mode), torch_scores(fitted, s, k, mode)
+            for name, a, b in zip(Scores._fields, ours, theirs):
+                if (np.isfinite(a) != np.isfinite(b)).any():
+                    raise TrainingError(f"the exported file differs from the network: {name} is finite in one only")
+                worst = max(worst, _difference(a, b))
+    if worst > TOLERANCE:
+        raise TrainingError(f"the exported file differs from the network by {worst:.1e}, more than {TOLERANCE:.0e}")
+    return worst
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = (np.where(np.isfinite(x), x, 0).astype(np.float64) for x in (a, b))
+    size = np.maximum(np.maximum(np.abs(b), b.std(0)), 1e-6)
+    return float((np.abs(a - b) / size).max(initial=0.0))

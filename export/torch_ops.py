@@ -1,0 +1,123 @@
+"""The arithmetic's operations on torch tensors, with any number of leading batch axes; it must not know the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+Number = Union[int, float, Tensor]
+_KINDS = {"float": torch.float32, "double": torch.float64, "int": torch.int64}
+
+
+class TorchOps:
+    """Rows are the axis before the last, columns the last; integers are int64 tensors, as in the graph."""
+
+    def constant(self, array: NDArray, kind: str) -> Tensor:
+        return torch.as_tensor(np.asarray(array)).to(_KINDS[kind])
+
+    def length(self, x: Tensor) -> Tensor:
+        return torch.tensor(x.shape[-2] if x.dim() > 1 else x.shape[0])
+
+    def arange(self, count: Number) -> Tensor:
+        return torch.arange(int(count))
+
+    def to_float(self, x: Tensor) -> Tensor:
+        return x.float()
+
+    def to_int(self, x: Tensor) -> Tensor:
+        return x.long()
+
+    def index_of(self, x: Tensor, values: NDArray[np.int64]) -> Tensor:
+        return (x == torch.as_tensor(values)).float().argmax()
+
+    def log(self, x: Tensor) -> Tensor:
+        return torch.log(x)
+
+    def floor(self, x: Tensor) -> Tensor:
+        return torch.floor(x)
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        return torch.sqrt(x)
+
+    def abs(self, x: Tensor) -> Tensor:
+        return torch.abs(x)
+
+    def activation(self, x: Tensor) -> Tensor:
+        return functional.hardswish(x)
+
+    def minimum(self, x: Tensor, y: Number) -> Tensor:
+        return torch.minimum(x, torch.as_tensor(y, dtype=x.dtype))
+
+    def maximum(self, x: Tensor, y: Number) -> Tensor:
+        return torch.maximum(x, torch.as_tensor(y, dtype=x.dtype))
+
+    def clip(self, x: Tensor, low: Number, high: Number) -> Tensor:
+        return torch.clamp(x, low, high)
+
+    def observed(self, x: Tensor) -> Tensor:
+        return ~torch.isnan(x)
+
+    def where(self, condition: Tensor, x: Number, y: Number) -> Tensor:
+        return torch.where(condition, x, y)
+
+    def pick(self, x: Tensor, index: Number) -> Tensor:
+        return x[int(index)]
+
+    def rows(self, x: Tensor, index: Tensor) -> Tensor:
+        return x.index_select(-2, index.reshape(-1))
+
+    def columns(self, x: Tensor, start: int, stop: int) -> Tensor:
+        return x[..., start:stop]
+
+    def concat(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts), -1)
+
+    def column(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(-1)
+
+    def zero_row_first(self, x: Tensor, width: int) -> Tensor:
+        return functional.pad(x, (0, 0, 1, 0))
+
+    def sum_last(self, x: Tensor) -> Tensor:
+        return x.sum(-1, keepdim=True)
+
+    def max_last(self, x: Tensor) -> Tensor:
+        return x.amax(-1, keepdim=True)
+
+    def mean_rows(self, x: Tensor) -> Tensor:
+        return x.mean(-2, keepdim=True)
+
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        return x @ y
+
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        return x.reshape(tuple(shape))
+
+    def split_rows(self, x: Tensor, size: int, width: int) -> Tensor:
+        return x.reshape(*x.shape[:-2], -1, size, width)
+
+    def merge_rows(self, x: Tensor, width: int) -> Tensor:
+        return x.reshape(*x.shape[:-3], -1, width)
+
+    def split_last(self, x: Tensor, parts: int, width: int) -> Tensor:
+        return x.reshape(*x.shape[:-1], parts, width)
+
+    def merge_last(self, x: Tensor, width: int) -> Tensor:
+        return x.reshape(*x.shape[:-2], width)
+
+    def swap(self, x: Tensor) -> Tensor:
+        return x.transpose(-1, -2)
+
+    def running_sum(self, x: Tensor, width: int, count: Number) -> Tensor:
+        """Sums of the rows before each row, and of all: [..., T + 1, width] in float64."""
+        return functional.pad(torch.cumsum(x, -2, dtype=torch.float64), (0, 0, 1, 0))
+
+    def between(self, sums: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """What lies in rows low to high - 1, from running sums, as float32."""
+        return (self.rows(sums, high) - self.rows(sums, low)).float()

@@ -1,0 +1,100 @@
+"""A trained model, loaded and asked; the only module that knows onnxruntime, and it knows nothing of stores or HTTP."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from outliers.errors import ModelInvalid, ModelUnsuited
+from outliers.infer.metadata import MODES, ModelMeta
+from outliers.infer.scores import Scores
+from outliers.series import Series
+
+_OUTPUTS = list(Scores._fields)
+_FOREIGN = (
+    ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.InvalidGraph, ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile, ort_errors.NotImplemented, ort_errors.RuntimeException, ort_errors.EPFail,
+)  # fmt: skip
+
+
+class Model:
+    """One model file in memory. Thread-safe: `score` may be called by many threads at once."""
+
+    def __init__(self, meta: ModelMeta, session: onnxruntime.InferenceSession, size_bytes: int):
+        self.meta = meta
+        self.size_bytes = size_bytes
+        self._session = session
+
+    @classmethod
+    def load(cls, data: bytes) -> Model:
+        """Open a model file's bytes; raises ModelInvalid when they are not one that this executor can run."""
+        try:
+            session = onnxruntime.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
+            props = session.get_modelmeta().custom_metadata_map
+        except _FOREIGN as error:
+            raise ModelInvalid("the model file is damaged or is not an ONNX file this executor can run") from error
+        meta = ModelMeta.from_props(props)
+        names = {i.name for i in session.get_inputs()} | {o.name for o in session.get_outputs()}
+        missing = {"timestamp", "step", "values", "k", "causal", *_OUTPUTS} - names
+        if missing:
+            raise ModelInvalid(f"the model file lacks {', '.join(sorted(missing))}")
+        return cls(meta, session, len(data))
+
+    def threshold(self, granularity: str, mode: str = "whole", alarms_per_day: Optional[float] = None) -> float:
+        """The line at a granularity and mode, in the model's sigmas; ModelUnsuited if it was not trained on it."""
+        if granularity not in self.meta.granularities:
+            trained = ", ".join(self.meta.granularities)
+            raise ModelUnsuited(f"the model was not trained on {granularity} (it knows {trained})")
+        return self.meta.line(granularity, mode).k(alarms_per_day)
+
+    def score(
+        self,
+        series: Series,
+        k: Optional[float] = None,
+        mode: str = "whole",
+        alarms_per_day: Optional[float] = None,
+    ) -> Scores:
+        """Score a series that carries at least the model's metrics; columns of the result follow `meta.metrics`.
+
+        k: where the line lies, in the model's sigmas; otherwise the model's own for `alarms_per_day`.
+        Raises ModelUnsuited when the model cannot answer this series, with the reason.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}, not one of {MODES}")
+        if k is None:
+            k = self.threshold(series.granularity, mode, alarms_per_day)
+        elif series.granularity not in self.meta.granularities:
+            self.threshold(series.granularity, mode)
+        missing = [m for m in self.meta.metrics if m not in series.metrics]
+        if missing:
+            raise ModelUnsuited(f"the series lacks {', '.join(missing)}, which the model was trained on")
+        if len(series) < self.meta.min_points:
+            raise ModelUnsuited(f"{len(series)} points are too few for the model, which needs {self.meta.min_points}")
+        values = series.values
+        if series.metrics != self.meta.metrics:
+            values = values[:, [series.column(m) for m in self.meta.metrics]]
+        feed = {
+            "timestamp": np.ascontiguousarray(series.timestamps, np.int64),
+            "step": np.array(self.meta.granularities[series.granularity], np.int64),
+            "values": np.ascontiguousarray(values, np.float32),
+            "k": np.array(k, np.float32),
+            "causal": np.array(mode == "causal", np.int64),
+        }
+        try:
+            return Scores(*self._session.run(_OUTPUTS, feed))
+        except _FOREIGN as error:
+            raise ModelInvalid("the model failed on this series") from error
+
+
+def _options() -> onnxruntime.SessionOptions:
+    """One thread per call (workers and their threads are the parallelism), and no memory kept between calls."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options

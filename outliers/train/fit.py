@@ -1,0 +1,220 @@
+"""From series to a fitted model, top to bottom; it must not know where the series come from or where the model goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from export.arithmetic import DAY_S
+from export.parameters import Parameters
+from outliers.errors import TooLittleData, TrainingError
+from outliers.series import Series
+from outliers.train import measure, network, trim
+from outliers.train.scaling import Scaling, fit_scaling
+
+Progress = Callable[[float, str], None]
+MIN_POINTS = 64  # buckets with a value, below which a granularity is left out
+_RECENT_S, _RECENT_POINTS = 7200, (13, 241)
+_LEVEL_DAYS = 7
+_VALIDATE = 0.15  # the newest share of each granularity, which the network does not learn from
+_STRIDE = 8  # an epoch sees every place at this stride once
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """epochs: passes over the data at most; it stops early. batch_size: windows a step."""
+
+    epochs: int = 20
+    batch_size: int = 64
+    seed: int = 42
+    max_steps: int = 800
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model: what the graph needs (`parameters`), what training continues from (`state`), how it went."""
+
+    metrics: tuple[str, ...]
+    granularities: Mapping[str, int]
+    parameters: Parameters
+    scalings: Mapping[str, Scaling]
+    state: Mapping[str, torch.Tensor]
+    training: network.Trained
+    points: Mapping[str, int]
+    left_out: Mapping[str, str]
+
+    def weights_bytes(self) -> bytes:
+        """What `.pt` holds: tensors and plain values only, so that it loads with weights_only."""
+        buffer = io.BytesIO()
+        shape = {"metrics": list(self.metrics), "granularities": list(self.granularities)}
+        torch.save({"state": dict(self.state), **shape}, buffer)
+        return buffer.getvalue()
+
+
+def read_weights(data: bytes, metrics: tuple[str, ...], granularities: Mapping[str, int]) -> Optional[dict[str, Any]]:
+    """The state to continue from; None if the weights are of another shape or cannot be read safely."""
+    try:
+        saved = torch.load(io.BytesIO(data), weights_only=True)
+        if saved["metrics"] != list(metrics) or saved["granularities"] != list(granularities):
+            return None
+        return dict(saved["state"])
+    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError):
+        return None
+
+
+def fit(
+    series_by_granularity: Mapping[str, Series],
+    settings: FitSettings,
+    *,
+    progress: Optional[Progress] = None,
+    start_from: Optional[Mapping[str, torch.Tensor]] = None,
+) -> Fitted:
+    """Learn everything a model file holds.
+
+    series_by_granularity: canonical ISO text -> series of the same metrics. start_from: a `Fitted.state` of the same
+    shape. Raises TooLittleData if no granularity has enough points, TrainingError if the network did not converge.
+    """
+    tell = progress or (lambda fraction, text: None)
+    usable, left_out = _usable(series_by_granularity)
+    metrics = next(iter(usable.values())).metrics
+    torch.manual_seed(settings.seed)
+    tell(0.02, "scaling and rhythm")
+    prepared = [_prepare(i, s) for i, s in enumerate(usable.values())]
+    scalings = {name: scaling for name, (scaling, _) in zip(usable, prepared)}
+    data = [d for _, d in prepared]
+    model = network.Autoencoder(len(data), len(metrics))
+    training = _train(model, data, settings, tell, start_from)
+    weights, embedding = model.arrays()
+    if not all(np.isfinite(w).all() for w in (*weights.values(), embedding)):
+        raise TrainingError("the network did not converge: its weights are not finite")
+    tell(0.85, "measuring the residuals")
+    parameters = _parameters(list(usable.values()), list(scalings.values()), weights, embedding)
+    parameters = measure.measured(parameters, data)
+    tell(1.0, "fitted")
+    return Fitted(
+        metrics=metrics,
+        granularities={name: s.step_s for name, s in usable.items()},
+        parameters=parameters,
+        scalings=scalings,
+        state={name: value.detach().clone() for name, value in model.state_dict().items()},
+        training=training,
+        points={name: len(s) for name, s in usable.items()},
+        left_out=left_out,
+    )
+
+
+def _usable(series_by_granularity: Mapping[str, Series]) -> tuple[dict[str, Series], dict[str, str]]:
+    usable, left_out = {}, {}
+    for name, series in series_by_granularity.items():
+        seen = int(np.isfinite(series.values).any(1).sum()) if len(series) else 0
+        if seen < MIN_POINTS:
+            left_out[name] = f"{seen} points where {MIN_POINTS} are needed"
+        else:
+            usable[name] = series
+    if not usable:
+        told = ", ".join(f"{name}: {why}" for name, why in left_out.items()) or "no granularity was asked for"
+        raise TooLittleData(f"too little data ({told})")
+    if len({s.metrics for s in usable.values()}) > 1:
+        raise TrainingError("the granularities do not carry the same metrics")
+    return usable, left_out
+
+
+def _prepare(granularity: int, series: Series) -> tuple[Scaling, measure.Data]:
+    """Scaling and rhythm without what is suspicious, and the trimmed deviations in scaled units."""
+    first = fit_scaling(series.timestamps, series.values, series.step_s)
+    g = first.deviations(series.timestamps, series.values, series.step_s)
+    out = trim.suspicious(g, _moving_level(g, recent_points(series.step_s)), series.step_s)
+    values = np.where(out, np.nan, series.values)
+    scaling = fit_scaling(series.timestamps, values, series.step_s)
+    g = scaling.deviations(series.timestamps, values, series.step_s)
+    seen = np.isfinite(g)
+    return scaling, measure.Data(
+        granularity,
+        series.step_s,
+        torch.as_tensor(np.nan_to_num(g), dtype=torch.float32),
+        torch.as_tensor(seen, dtype=torch.float32),
+    )
+
+
+def recent_points(step_s: int) -> int:
+    """Width in points of the level over two hours; odd."""
+    return int(np.clip(round(_RECENT_S / step_s), *_RECENT_POINTS)) | 1
+
+
+def level_points(step_s: int) -> int:
+    """Width in points of the level over a week; odd."""
+    return max(round(_LEVEL_DAYS * DAY_S / step_s), 13) | 1
+
+
+def _moving_level(g: np.ndarray, width: int) -> np.ndarray:
+    """Moving mean, refined once by the deviations clipped at their mean size, as the graph's levels are."""
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        total = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), np.nan_to_num(x)]), axis=0)
+        count = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), np.isfinite(x)]), axis=0)
+        t = np.arange(len(x))
+        low, high = np.maximum(t - width // 2, 0), np.minimum(t + width // 2 + 1, len(x))
+        return (total[high] - total[low]) / np.maximum(count[high] - count[low], 1)
+
+    first = mean(g)
+    size = mean(np.abs(g - first))
+    return first + mean(np.clip(g - first, -size, size))
+
+
+def _train(
+    model: network.Autoencoder,
+    data: list[measure.Data],
+    settings: FitSettings,
+    tell: Progress,
+    start_from: Optional[Mapping[str, torch.Tensor]],
+) -> network.Trained:
+    early, late = [], []
+    for d in data:
+        cut = int(len(d.g) * (1 - _VALIDATE))
+        early.append(network.Stretch(d.granularity, d.g[:cut], d.seen[:cut]))
+        late.append(network.Stretch(d.granularity, d.g[cut:], d.seen[cut:]))
+    points = sum(len(s.g) for s in early)
+    steps = int(np.clip(settings.epochs * points / _STRIDE / settings.batch_size, 50, settings.max_steps))
+    return network.train(
+        model, early, late, steps, settings.batch_size, settings.seed,
+        progress=lambda part, text: tell(0.1 + 0.7 * part, text), start_from=start_from,
+    )  # fmt: skip
+
+
+def _parameters(
+    series: list[Series], scalings: list[Scaling], weights: Mapping[str, np.ndarray], embedding: np.ndarray
+) -> Parameters:
+    """The graph's tables, all but the measured ones."""
+
+    def stack(rhythms: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        bins = np.array([len(r.table) for r in rhythms])
+        table = np.concatenate([r.table for r in rhythms]).astype(np.float32)
+        return table, bins, np.concatenate([[0], np.cumsum(bins)[:-1]])
+
+    daily, daily_bins, daily_offset = stack([s.daily for s in scalings])
+    weekly, weekly_bins, weekly_offset = stack([s.weekly for s in scalings])
+    nothing = np.zeros(0, np.float32)
+    return Parameters(
+        steps=np.array([s.step_s for s in series]),
+        level_points=np.array([level_points(s.step_s) for s in series]),
+        recent_points=np.array([recent_points(s.step_s) for s in series]),
+        points_per_day=np.array([DAY_S / s.step_s for s in series], np.float32),
+        center=np.stack([s.center for s in scalings]).astype(np.float32),
+        spread=np.stack([s.spread for s in scalings]).astype(np.float32),
+        daily=daily, daily_bins=daily_bins, daily_offset=daily_offset,
+        weekly=weekly, weekly_bins=weekly_bins, weekly_offset=weekly_offset,
+        log_points=np.log(np.stack([measure.lengths_of(len(s)) for s in series])).astype(np.float32),
+        tau=nothing, size=nothing, usual=nothing, limit=nothing, joint_usual=nothing, joint_limit=nothing,
+        embedding=embedding, weights=dict(weights),
+    )  # fmt: skip
+
+
+def replace_parameters(fitted: Fitted, **changes: Any) -> Fitted:
+    """The same model with other parameters; for experiments and for tests that break a model."""
+    return dataclasses.replace(fitted, parameters=dataclasses.replace(fitted.parameters, **changes))
