@@ -204,9 +204,9 @@ def _finished(series: Series, granularity: Granularity, uncovered: Iterable[Span
     return Series(full.timestamps, full.values[:, columns], metrics, full.granularity, full.step_s)
 
 
-def _spans(uncovered: Iterable[Any], start_s: int, end_s: int) -> list[Span]:
-    """Cut Druid's uncovered intervals (milliseconds) to the asked span."""
-    spans = [(max(i.start_ms // 1000, start_s), min(-(-i.end_ms // 1000), end_s)) for i in uncovered]
+def _spans(uncovered: Iterable[Span], start_s: int, end_s: int) -> list[Span]:
+    """Cut uncovered time to the asked span."""
+    spans = [(max(a, start_s), min(b, end_s)) for a, b in uncovered]
     return [span for span in spans if span[0] < span[1]]
 
 

@@ -76,6 +76,15 @@ def due(
     return found
 
 
+def names_of(config: Config, druid: Druid | None = None) -> list[str]:
+    """Return the names that are to have a model: sensors, configured or discovered in Druid, then further models."""
+    sensors = list(config.outliers.target_sensors)
+    if not sensors:
+        asked = druid or Druid(config.druid)
+        sensors = asked.top_sensors(FLOW_SOURCE, config.training.discover_days, config.training.max_sensors)
+    return list(dict.fromkeys([*sensors, *config.outliers.model_names]))
+
+
 class Scheduler:
     """Goes through slots; `tick()` never raises for what may pass, and one that failed is gone through again."""
 
@@ -85,7 +94,7 @@ class Scheduler:
         self.druid = Druid(config.druid)
         self.store = open_store(config)
         self._holder = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
-        self._discovered: tuple[float, list[str]] = (float("-inf"), [])
+        self._known: tuple[float, list[str]] = (float("-inf"), [])
         _iterator(config.outliers.schedule_hour, datetime.now(timezone.utc))
 
     def tick(self) -> float:
@@ -106,7 +115,7 @@ class Scheduler:
 
     def _gone_through_s(self) -> int:
         with redis_errors():
-            return int(self.queue.connection.get(SLOT_KEY) or 0)  # type: ignore[arg-type]
+            return int(self.queue.connection.get(SLOT_KEY) or 0)
 
     def _go_through(self, slot_s: int) -> None:
         if not self.queue.take("schedule", self._holder, LOCK_S):
@@ -123,15 +132,12 @@ class Scheduler:
             self.queue.release("schedule", self._holder)
 
     def names(self) -> list[str]:
-        """Return the names that are to have a model: sensors, named or discovered, then further models."""
-        outliers, training = self.config.outliers, self.config.training
-        sensors = list(outliers.target_sensors)
-        if not sensors:
-            found_s, sensors = self._discovered
-            if time.monotonic() - found_s > DISCOVERED_S:
-                sensors = self.druid.top_sensors(FLOW_SOURCE, training.discover_days, training.max_sensors)
-                self._discovered = (time.monotonic(), sensors)
-        return list(dict.fromkeys([*sensors, *outliers.model_names]))
+        """Return names_of() the configuration; what Druid said a short while ago is good enough."""
+        found_s, names = self._known
+        if time.monotonic() - found_s > DISCOVERED_S or not names:
+            names = names_of(self.config, self.druid)
+            self._known = (time.monotonic(), names)
+        return names
 
     def _due(self, names: list[str]) -> list[str]:
         served, pins = self.store.latest(), self.store.pins()

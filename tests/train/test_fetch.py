@@ -9,7 +9,7 @@ import pytest
 
 from outliers.config import Training
 from outliers.druid.traffic import FLOW_AGGREGATIONS
-from outliers.series import Granularity, Interval, Series
+from outliers.series import Granularity, Series
 from outliers.train.fetch import (
     DAY_S,
     Past,
@@ -99,7 +99,7 @@ def test_new_holes_are_neither_at_the_start_nor_known_from_the_last_job():
 
 
 def test_spans_are_cut_to_what_was_asked_and_merged():
-    spans = _spans([Interval(0, 50_000), Interval(40_000, 70_500), Interval(900_000, 950_000)], 10, 800)
+    spans = _spans([(0, 50), (40, 71), (900, 950)], 10, 800)
     assert spans == [(10, 50), (40, 71)] and merged(spans) == ((10, 71),)
 
 
