@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from tests.real.random_events import FLOW, MONITOR, write_random_events
 from tests.real.servers.druid import Druid
 from tests.real.servers.fleet import COORDINATOR_VARIABLE, VARIABLES, Fleet, Place
 from tests.real.servers.loading import Loader
@@ -55,6 +58,33 @@ def loader(druid: Place) -> Loader:
     if not coordinator:
         pytest.skip(f"${VARIABLES['druid']} alone cannot be loaded with events: set ${COORDINATOR_VARIABLE} too")
     return Loader(coordinator, druid.url)
+
+
+SEED = 20261124
+PREFIX = "random_"  # the real Druid holds the system tests' traffic under the plain names
+
+
+@dataclass(frozen=True)
+class RandomEvents:
+    """The files, and the Druid that holds them under names with PREFIX."""
+
+    folder: Path
+    url: str
+
+
+def on_random_events(query: str) -> str:
+    """Make a query's text ask for the random events in the real Druid."""
+    return query.replace('"rb_', f'"{PREFIX}rb_')
+
+
+@pytest.fixture(scope="session")
+def random_events(druid: Place, loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> RandomEvents:
+    folder = tmp_path_factory.mktemp("random_events")
+    counts = write_random_events(folder, SEED)
+    for roll_up in (FLOW, MONITOR):
+        name = roll_up.data_source
+        loader.load(PREFIX + name, folder / f"{name}.jsonl.gz", roll_up.dimensions, roll_up.metrics, counts[name])
+    return RandomEvents(folder, f"{druid.url}/druid/v2/")
 
 
 T = TypeVar("T")

@@ -7,20 +7,15 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.real.conftest import Loader
-from tests.real.random_events import FLOW, MONITOR, write_random_events
+from tests.real.conftest import SEED, RandomEvents, on_random_events
 from tests.real.random_queries import Queries
-from tests.real.servers.fleet import Place
 from tests.real.servers.process import Process, free_ports, wait_until
-
-SEED = 20261124
-PREFIX = "random_"  # the real Druid holds the system tests' traffic under the plain names
+from tests.real.system import ROOT
 
 
 @dataclass(frozen=True)
@@ -33,30 +28,23 @@ class Both:
     def ask(self, query: Any) -> tuple[requests.Response, requests.Response]:
         text = query if isinstance(query, str) else json.dumps(query)
         headers = {"Content-Type": "application/json"}
-        prefixed = text.replace('"rb_', f'"{PREFIX}rb_')
         return (
-            requests.post(self.real, prefixed.encode(), headers=headers, timeout=30),
+            requests.post(self.real, on_random_events(text).encode(), headers=headers, timeout=30),
             requests.post(self.simulated, text.encode(), headers=headers, timeout=30),
         )
 
 
 @pytest.fixture(scope="module")
-def both(druid: Place, loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    folder = tmp_path_factory.mktemp("random_events")
-    counts = write_random_events(folder, SEED)
-    for roll_up in (FLOW, MONITOR):
-        events = folder / f"{roll_up.data_source}.jsonl.gz"
-        loader.load(
-            PREFIX + roll_up.data_source, events, roll_up.dimensions, roll_up.metrics, counts[roll_up.data_source]
-        )
+def both(random_events: RandomEvents, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     (port,) = free_ports(1)
+    folder = random_events.folder
     command = [sys.executable, "-m", "outliers", "simulate", "--port", str(port), "--events", str(folder)]
-    simulator = Process(command, folder / "simulator.log", cwd=Path(__file__).parents[2])
+    simulator = Process(command, tmp_path_factory.mktemp("log") / "simulator.log", cwd=ROOT)
     simulator.start()
     url = f"http://127.0.0.1:{port}/druid/v2/"
     try:
         wait_until(lambda: answers(url), 60, "the simulated broker", [simulator])
-        yield Both(f"{druid.url}/druid/v2/", url)
+        yield Both(random_events.url, url)
     finally:
         simulator.close()
 
