@@ -18,6 +18,7 @@ from torch.nn import functional
 from export.arithmetic import autoencoder, patterns
 from export.parameters import WINDOW
 from export.torch_ops import TorchOps
+from outliers.train.adam import OneCycleAdam
 
 WIDTH, BOTTLENECK = 16, 24
 _VALIDATION_WINDOWS = 256
@@ -133,18 +134,15 @@ def train(
     windows = Windows(fit_on, seed, metrics)
     held = Windows(validate_on or fit_on, seed + 1, metrics).draw(_VALIDATION_WINDOWS)
     peak = 1e-3 if start_from is not None else 3e-3
-    optimizer = torch.optim.Adam(model.parameters(), lr=peak, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak, total_steps=max(steps, 2))
+    optimizer = OneCycleAdam(model.parameters(), peak, steps)
     with torch.no_grad():
         first = best = float(_loss(model, held))
     best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     waited, loss_sum, loss_count, taken = 0, 0.0, 0, 0
     for step in range(1, steps + 1):
-        optimizer.zero_grad(set_to_none=True)
         loss = _loss(model, windows.draw(batch_size))
         loss.backward()
         optimizer.step()
-        schedule.step()
         taken, loss_sum, loss_count = step, loss_sum + float(loss.detach()), loss_count + 1
         if step % _CHECK_EVERY and step != steps:
             continue
