@@ -91,6 +91,11 @@ class Models:
         except InvalidRequest:
             return False
 
+    def serves(self, name: str, data_source: str, canonical_filter: Optional[Mapping[str, Any]]) -> bool:
+        """Tell whether the model of this name is one of this data source and filter."""
+        known = self._known.get(key_of(name))
+        return known is not None and (known.data_source, known.filter) == (data_source, _text(canonical_filter))
+
     def with_filter(self, data_source: str, canonical_filter: Optional[Mapping[str, Any]]) -> Optional[str]:
         """Return the first name, in order of the alphabet, whose model has this data source and filter."""
         key = self._by_filter.get((data_source, _text(canonical_filter)))
@@ -161,7 +166,7 @@ class Models:
         while not stop.wait(every_s):
             try:
                 self.refresh()
-            except OSError as error:  # what is in memory still serves
+            except OSError as error:  # noqa: PERF203 - what is in memory still serves
                 _log.warning("the mirror cannot be read: %s", error.strerror)
 
     # --- parts ----------------------------------------------------------------------------------------------------

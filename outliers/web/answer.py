@@ -51,6 +51,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.timestamps)
 
+    @classmethod
+    def none(cls) -> Rows:
+        numbers, marks = np.empty(0), np.empty(0, bool)
+        return cls([], numbers, numbers, numbers, numbers, numbers, marks, marks, np.empty(0, np.int8), marks, marks)
+
 
 @dataclass(frozen=True)
 class Answer:
