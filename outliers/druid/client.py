@@ -209,10 +209,11 @@ class Druid:
         if now_s is None:
             newest_s = self.newest(data_source)
             now_s = int(time.time()) if newest_s is None else newest_s + 60
-        query = top_sensors_query(data_source, int(now_s - days * DAY_S), now_s, limit)
+        # Events without a sensor, and those with an empty name, take up to two of the places.
+        query = top_sensors_query(data_source, int(now_s - days * DAY_S), now_s, limit + 2)
         rows = self.query(query, kind="sensors").rows
         found = [entry.get(SENSOR_DIMENSION) for row in rows for entry in row["result"]]
-        return [name for name in found if isinstance(name, str) and name]
+        return [name for name in found if isinstance(name, str) and name][:limit]
 
     def _boundary(self, data_source: str, filter: Filter, bound: str) -> Optional[int]:
         query = time_boundary_query(data_source, filter, bound)

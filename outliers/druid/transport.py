@@ -128,6 +128,7 @@ class Transport:
             connection.request("POST", self._path, body, self._headers)
             response = connection.getresponse()
             content = self._read(connection.sock, response, deadline)
+            response.close()  # read1 leaves one with a Content-Length open, and the connection unusable
             reusable = not response.will_close
             return Reply(response.status, response.headers, content)
         finally:
