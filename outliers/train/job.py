@@ -17,6 +17,8 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+import torch
+
 from export import parity
 from export.onnx_file import export
 from outliers.config import Config
@@ -68,6 +70,7 @@ def train(
     before_publish: called right before the store is changed; what it raises keeps it from being changed.
     Raises DruidError, StoreUnavailable and what nobody foresaw; every refusal is an outcome.
     """
+    torch.set_num_threads(1)  # tensors this small are slower on two, and hundreds of times so on a busy machine
     druid = Druid(config.druid)
     try:
         job = _Job(name, config, open_store(config), druid, progress)
