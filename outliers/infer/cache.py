@@ -162,12 +162,16 @@ class Models:
         return True
 
     def run(self, stop: threading.Event, every_s: float) -> None:
-        """Refresh until `stop` is set."""
+        """Look until `stop` is set."""
         while not stop.wait(every_s):
-            try:
-                self.refresh()
-            except OSError as error:  # noqa: PERF203 - what is in memory still serves
-                _log.warning("the mirror cannot be read: %s", error.strerror)
+            self.look()
+
+    def look(self) -> None:
+        """Refresh, and go on with what is in memory where the mirror cannot be read."""
+        try:
+            self.refresh()
+        except OSError as error:
+            _log.warning("the mirror cannot be read: %s", error.strerror)
 
     # --- parts ----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class ModelUsed:
     kind: str  # autoencoder or baseline
     threshold: float | None
     reason: str | None = None
+    fallback: bool = False  # not on the wire: the reason is one to look into
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ def _nothing_to_judge(gathered: Gathered, metric: Optional[str], choice: Choice,
 def _model_unused(choice: Choice, settings: _Settings, granularity: str, config: Config) -> ModelUsed:
     if choice.model is None:
         line = baseline.line(settings.k, settings.mode, config.shallow.sensitivity)
-        return ModelUsed(None, None, "baseline", line, choice.reason)
+        return ModelUsed(None, None, "baseline", line, choice.reason, choice.reason is not None)
     meta = choice.model.meta
     line = settings.k or choice.model.threshold(granularity, settings.mode, config.detection.alarms_per_day)
     return ModelUsed(meta.name, meta.version, "autoencoder", line)

@@ -86,7 +86,9 @@ def judge_rows(gathered: Gathered, own: tuple[str, ...], terms: Terms, choice: C
     verdict = _verdict(gathered, actual, out, buckets, terms, shallow, config)
     line = baseline.line(terms.k, terms.mode, config.shallow.sensitivity)
     why = "; ".join(part for part in (reason, shallow.reason) if part)
-    return Judged(verdict, actual.values, buckets, ModelUsed(None, None, "baseline", line, why or None))
+    return Judged(
+        verdict, actual.values, buckets, ModelUsed(None, None, "baseline", line, why or None, reason is not None)
+    )
 
 
 def rows_of(gathered: Gathered, judged: Judged, metric: str) -> Rows:
