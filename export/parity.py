@@ -14,6 +14,10 @@ from outliers.infer.scores import Scores
 from outliers.series import Series
 
 TOLERANCE = 1e-4
+# A band is the root of what the neighbours leave of the budget: near the line that is a difference of two almost
+# equal float32, and its last digits are noise in both.
+BAND_TOLERANCE = 1e-2
+BAND_FLICKER = 1e-3  # share of bands that may be finite in one only, for the same reason
 
 
 def torch_scores(fitted: HasParameters, series: Series, k: float, mode: str) -> Scores:
@@ -31,21 +35,28 @@ def torch_scores(fitted: HasParameters, series: Series, k: float, mode: str) -> 
 
 
 def check(fitted: HasParameters, data: bytes, series: list[Series], k: float = 1.25) -> float:
-    """Largest relative difference between the file in onnxruntime and torch; TrainingError above 1e-4.
+    """Largest relative difference between the file in onnxruntime and torch; TrainingError above the tolerances.
 
-    Relative to a value's own size or, where it is near 0, to the spread of the column.
+    Relative to a value's own size or, where it is near 0, to the spread of the column. The returned one is that of
+    what bands are made from.
     """
     model = Model.load(data)
-    worst = 0.0
+    worst = worst_band = 0.0
     for s in series:
         for mode in ("whole", "causal"):
             ours, theirs = model.score(s, k=k, mode=mode), torch_scores(fitted, s, k, mode)
             for name, a, b in zip(Scores._fields, ours, theirs):
-                if (np.isfinite(a) != np.isfinite(b)).any():
+                differ = np.isfinite(a) != np.isfinite(b)
+                band = name in ("lower", "upper")
+                if differ.mean() > (BAND_FLICKER if band else 0.0):
                     raise TrainingError(f"the exported file differs from the network: {name} is finite in one only")
-                worst = max(worst, _difference(a, b))
-    if worst > TOLERANCE:
-        raise TrainingError(f"the exported file differs from the network by {worst:.1e}, more than {TOLERANCE:.0e}")
+                if band:
+                    worst_band = max(worst_band, _difference(np.where(differ, np.nan, a), np.where(differ, np.nan, b)))
+                else:
+                    worst = max(worst, _difference(a, b))
+    for found, most in ((worst, TOLERANCE), (worst_band, BAND_TOLERANCE)):
+        if found > most:
+            raise TrainingError(f"the exported file differs from the network by {found:.1e}, more than {most:.0e}")
     return worst
 
 
