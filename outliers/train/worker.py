@@ -63,7 +63,8 @@ class Running:
 
     def progress(self, facts: Mapping[str, Any]) -> None:
         """Write how far the job is into its meta, at most once a second; raise LeaseLost when it is no longer ours."""
-        self.job.meta["progress"] = {**self.job.meta.get("progress", {}), **facts}
+        before = {} if "step" in facts else self.job.meta.get("progress", {})
+        self.job.meta["progress"] = {**before, **facts}
         if time.monotonic() - self._told_s < 1.0:
             return
         self._told_s = time.monotonic()
