@@ -135,7 +135,7 @@ class _Exact(NamedTuple):
     step_s: int
     anchor_s: int
 
-    def index(self, at_s: Seconds) -> NDArray[np.int64]:
+    def bucket(self, at_s: Seconds) -> NDArray[np.int64]:
         return (at_s - self.anchor_s) // self.step_s
 
     def start(self, index: NDArray[np.int64]) -> Seconds:
@@ -150,7 +150,7 @@ class _Calendar(NamedTuple):
     origin_local_s: int
     zone: str
 
-    def index(self, at_s: Seconds) -> NDArray[np.int64]:
+    def bucket(self, at_s: Seconds) -> NDArray[np.int64]:
         local = at_s + offsets_s(self.zone, at_s)
         if self.days:
             index = (local - self.origin_local_s) // (self.days * DAY_S)
@@ -175,7 +175,7 @@ class _Stepped(NamedTuple):
     origin_s: int
     zone: str
 
-    def index(self, at_s: Seconds) -> NDArray[np.int64]:
+    def bucket(self, at_s: Seconds) -> NDArray[np.int64]:
         table = self._table(int(at_s.max()))
         if len(at_s) and at_s.min() < self.origin_s:
             raise Unservable(f"a granularity of {self.period} has no buckets before its origin")
@@ -250,20 +250,20 @@ class Granularity:
 
     def floor(self, at_s: Union[int, Seconds]) -> Seconds:
         """Start of the bucket that holds each instant, int64 of the same shape (at least 1-d)."""
-        return self.grid.start(self.grid.index(np.atleast_1d(np.asarray(at_s, np.int64))))
+        return self.grid.start(self.grid.bucket(np.atleast_1d(np.asarray(at_s, np.int64))))
 
     def starts(self, start_s: int, end_s: int) -> Seconds:
         """Starts of all buckets that hold a part of [start_s, end_s), int64 [T]; the first may lie before start_s."""
         if end_s <= start_s:
             return np.empty(0, np.int64)
-        first, last = self.grid.index(np.array([start_s, end_s - 1], np.int64))
+        first, last = self.grid.bucket(np.array([start_s, end_s - 1], np.int64))
         return self.grid.start(np.arange(first, last + 1, dtype=np.int64))
 
     def ends(self, starts_s: Seconds) -> Seconds:
         """End of each bucket, given its start: int64 [T]; `ends - starts` are the bucket's own seconds."""
         if not len(starts_s) or isinstance(self.grid, _Exact):
             return starts_s + self.step_s
-        return self.grid.start(self.grid.index(starts_s) + 1)
+        return self.grid.start(self.grid.bucket(starts_s) + 1)
 
     def positions(self, at_s: Seconds, starts_s: Seconds) -> NDArray[np.int64]:
         """Index of each instant in consecutive bucket starts; outside them below 0 or from len(starts_s) on."""
