@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import threading
-import time
 from typing import Any, Optional
 
 from outliers.druid.simulator.engine import Engine
@@ -16,8 +16,9 @@ from outliers.druid.simulator.labels import Label
 from outliers.druid.simulator.server import Broker, Faults
 from outliers.druid.simulator.table import Table
 from outliers.druid.simulator.traffic import Traffic
+from outliers.errors import ConfigError
 
-__all__ = ["Faults", "Label", "Simulator", "run_simulator"]
+__all__ = ["Faults", "Label", "Simulator", "add_arguments", "run_simulator"]
 
 
 class Simulator:
@@ -90,15 +91,27 @@ class Simulator:
         self.stop()
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb `simulate`."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8082, help="port to listen on, 0 = any free one (default: %(default)s)"
+    )
+    parser.add_argument("--events", metavar="DIR", help="folder of <data source>.jsonl.gz to serve; none = generated")
+    parser.add_argument("--seed", type=int, default=0, help="what the generated traffic is drawn from (default: 0)")
+
+
 def run_simulator(args: argparse.Namespace) -> int:
-    """Serve until interrupted. args: port, events (a folder or None), seed, and host where there is one."""
+    """Serve until interrupted or told to end; ConfigError where the port or the folder cannot be used."""
     simulator = Simulator(seed=args.seed, events_dir=args.events)
-    url = simulator.start(args.port, getattr(args, "host", None) or "127.0.0.1")
-    print(f"Simulated Druid broker on {url}", flush=True)
     try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        simulator.stop()
+        url = simulator.start(args.port, args.host)
+    except OSError as error:
+        raise ConfigError(f"the simulator cannot listen on port {args.port}: {error.strerror}") from error
+    ended = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: ended.set())
+    print(f"Simulated Druid broker on {url}", flush=True)
+    ended.wait()
+    simulator.stop()
+    return 0
