@@ -8,9 +8,7 @@ The INI file is the one that the Chef cookbook writes, unchanged; `%` is a plain
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .errors import ConfigError
+from .ini import override, text_for, written_in
 from .settings import (
     PLACEHOLDERS,
     ROLES,
@@ -64,9 +63,11 @@ class Testing:
     SECTION: ClassVar = "OutliersServerTesting"
     ROLES: ClassVar = EXECUTOR
     address: str = setting(
-        "127.0.0.1", read_text, "the same, for `ENVIRONMENT=development`", key="outliers_binding_address"
+        "127.0.0.1", read_text, "address to listen on with `ENVIRONMENT=development`", key="outliers_binding_address"
     )
-    port: int = setting(39091, integer(0, 65535), "the same, for `ENVIRONMENT=development`", key="outliers_server_port")
+    port: int = setting(
+        39091, integer(0, 65535), "port to listen on with `ENVIRONMENT=development`", key="outliers_server_port"
+    )
 
 
 @dataclass(frozen=True)
@@ -274,14 +275,14 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
     Raises ConfigError, one sentence for each wrong value, with section, key, value and what is expected.
     """
     file = _find(path, environ)
-    written, warnings = _written(file)
-    warnings += _from_environment(environ, written)
+    written, warnings = written_in(file, SETTINGS)
+    warnings += override(written, environ, SETTINGS)
     values: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     origins: dict[tuple[str, str], str] = {}
     wrong: list[str] = []
     for entry in SETTINGS:
         try:
-            text, origin = _text(entry, written)
+            text, origin = text_for(entry, written)
             if text and text not in PLACEHOLDERS:
                 values[entry.group][entry.field] = _read(entry, text)
                 origins[entry.section, entry.key] = origin
@@ -323,75 +324,6 @@ def _find(path: str | None, environ: Mapping[str, str]) -> str:
     return next((file for file in SEARCHED_FILES if os.path.exists(file)), "")
 
 
-# (lower-case section, key) -> (text, where it was written)
-_Written = dict[tuple[str, str], tuple[str, str]]
-
-
-def _written(file: str) -> tuple[_Written, list[str]]:
-    """Return what the file says, and a warning for each thing in it that nobody knows."""
-    if not file:
-        return {}, []
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(Path(file).read_text(encoding="utf-8-sig"), source=file)
-    except OSError as error:
-        raise ConfigError(f"the configuration file {file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the configuration file {file} is not UTF-8 text") from error
-    except configparser.Error as error:
-        raise ConfigError(" ".join(f"the configuration file is not INI: {error}".split())) from error
-    written: _Written = {}
-    warnings = []
-    for section in parser.sections():
-        for key, text in parser.items(section):
-            written[section.lower(), key] = (text.strip(), "file")
-            warnings += _unknown(section, key)
-    return written, warnings
-
-
-def _from_environment(environ: Mapping[str, str], written: _Written) -> list[str]:
-    """Put what `OUTLIERS_<SECTION>__<KEY>` say into `written`; return warnings for those that nobody knows."""
-    warnings = []
-    for variable in sorted(environ):
-        section, found, key = variable[len("OUTLIERS_") :].lower().partition("__")
-        if not variable.startswith("OUTLIERS_") or not found:
-            continue
-        for also in (key + "_file", key[: -len("_file")] if key.endswith("_file") else ""):
-            written.pop((section, also), None)  # a secret from the environment replaces one from a file, however given
-        written[section, key] = (environ[variable].strip(), "environment")
-        warnings += [f"{variable}: {text}" for text in _unknown(section, key)]
-    return warnings
-
-
-def _unknown(section: str, key: str) -> list[str]:
-    known = {(s.section.lower(), s.key) for s in SETTINGS}
-    known |= {(s.section.lower(), s.key + "_file") for s in SETTINGS if s.secret}
-    if (section.lower(), key) in known:
-        return []
-    sections = {s.section for s in SETTINGS}
-    if section.lower() not in {s.lower() for s in sections}:
-        near = difflib.get_close_matches(section, sections, n=1)
-        what = f"section [{section}] is not known"
-    else:
-        near = difflib.get_close_matches(key, [k for s, k in known if s == section.lower()], n=1)
-        what = f"[{section}] {key} is not known"
-    return [what + " and is ignored" + (f"; is it {near[0]}?" if near else "")]
-
-
-def _text(entry: Setting, written: _Written) -> tuple[str, str]:
-    """Return the text of a setting ("" = not written) and where it is from; a secret may stand in a file of its own."""
-    section = entry.section.lower()
-    text, origin = written.get((section, entry.key), ("", ""))
-    file, file_origin = written.get((section, entry.key + "_file"), ("", "")) if entry.secret else ("", "")
-    if not file or text:
-        return text, origin
-    try:
-        return Path(file).read_text(encoding="utf-8").strip(), file_origin
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"[{entry.section}] {entry.key}_file = {file} cannot be read: {reason}") from error
-
-
 def _read(entry: Setting, text: str) -> Any:
     try:
         return entry.read(text)
@@ -419,4 +351,4 @@ def _writable(directory: str) -> bool:
     path = Path(directory)
     while not path.exists() and path != path.parent:
         path = path.parent
-    return os.access(path, os.W_OK | os.X_OK)
+    return path.is_dir() and os.access(path, os.W_OK | os.X_OK)

@@ -78,6 +78,10 @@ class SafeFileHandler(logging.handlers.WatchedFileHandler):
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"{self.format(record)} log_error={_value(str(error))}\n")
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written was told when it was logged
+            super().close()
+
 
 class Formatter(logging.Formatter):
     """Format a record as `2026-11-24T20:05:01.123Z level=info … logger=… msg="…"`, always one line."""

@@ -162,7 +162,10 @@ class Store:
         except NotFound:
             served = None
         if version is None:
-            older = [v.version for v in self.versions(key) if served is None or v.version < served.version]
+            stored = [v.version for v in self.versions(key)]
+            older = [version for version in stored if served is None or version < served.version]
+            if served is None and not stored:
+                raise NotFound(f"there is no model {name_of(key)!r}")
             if not older:
                 raise NotFound(f"{name_of(key)!r} has no version before the one that is served")
             version = older[-1]

@@ -18,6 +18,7 @@ from outliers.store.base import ANYTHING, File
 
 PREFIX = "rbaioutliers/"
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 3, 20, 3
+PAGE = 1000  # entries of a listing in one answer
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
@@ -46,7 +47,7 @@ class S3Files:
         found = {}
         with _translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._aws.bucket, Prefix=PREFIX + prefix, Delimiter="/"
+                Bucket=self._aws.bucket, Prefix=PREFIX + prefix, Delimiter="/", PaginationConfig={"PageSize": PAGE}
             )
             for page in pages:
                 for entry in page.get("Contents", ()):
