@@ -19,6 +19,7 @@
     ├── TrainingError             the job ends with this reason
     │   └── TooLittleData
     ├── QueueError                Redis is unreachable or refuses
+    ├── ConsulError               the Consul agent is unreachable or refuses
     └── Overloaded                no room for another request now
 
 Foreign exceptions (requests, botocore, onnxruntime, redis) are translated once, in the room that meets them,
@@ -101,6 +102,10 @@ class TooLittleData(TrainingError):
 
 
 class QueueError(OutliersError):
+    pass
+
+
+class ConsulError(OutliersError):
     pass
 
 
