@@ -62,6 +62,15 @@ class _Grid(NamedTuple):
             raise refusal.too_much("")
         return self.calendar.starts(start_ms // 1000, -(-end_ms // 1000)) * 1000
 
+    def bucket_end(self, at_ms: int) -> int:
+        """End of the bucket that holds an instant."""
+        if self.step is not None:
+            step, anchor = self.step
+            return int((at_ms - anchor) // step + 1) * step + anchor
+        if self.calendar is None:
+            return at_ms + (1 << 60)
+        return int(self.calendar.ends(self.calendar.floor(at_ms // 1000))[0]) * 1000
+
     @property
     def zone(self) -> str:
         return self.calendar.zone if self.calendar is not None else "UTC"
@@ -143,6 +152,9 @@ class Engine:
     def _timeseries(self, query: Mapping[str, Any], read: _Query) -> list[dict[str, Any]]:
         limit = _limit(query)
         starts, blocks = _buckets(read)
+        if not len(starts) and read.grid == _Grid() and not _is_set(read.context, "skipEmptyBuckets"):
+            # Nothing in one bucket is still a bucket, stamped with the start of the interval.
+            starts = np.array([interval.start_ms for interval in read.intervals[:1]], np.int64)
         selected = _selected(read, starts, blocks)
         _in_time(read)
         aggregations = query.get("aggregations") or []
@@ -150,16 +162,17 @@ class Engine:
         rows = _rows(aggregations, posts, selected, len(starts))
         stamps = _stamps(starts, read)
         order: Sequence[int] = range(len(starts))
-        if read.context.get("skipEmptyBuckets") in (True, "true"):
+        if _is_set(read.context, "skipEmptyBuckets"):
             filled = aggregated({"type": "count", "name": ""}, selected, len(starts))
             order = [i for i in order if filled[i]]
-        result: list[dict[str, Any]] = [{"timestamp": stamps[i], "result": rows[i]} for i in order]
         if query.get("descending") in (True, "true"):
-            result.reverse()
-        result = result[:limit]
-        if read.context.get("grandTotal") in (True, "true"):
-            whole = [part._replace(bucket=np.zeros_like(part.bucket)) for part in selected]
-            result.append({"timestamp": None, "result": _rows(aggregations, posts, whole, 1)[0]})
+            order = order[::-1]
+        order = order[:limit]
+        result: list[dict[str, Any]] = [{"timestamp": stamps[i], "result": rows[i]} for i in order]
+        if _is_set(read.context, "grandTotal"):
+            whole = [_counted_once(part, order, len(starts)) for part in selected]
+            total = _rows(aggregations, posts, whole, 1)[0] if order else _total_of_nothing(aggregations, posts)
+            result.append({"timestamp": None, "result": total})
         return result
 
     # topN
@@ -173,7 +186,7 @@ class Engine:
         posts = query.get("postAggregations") or []
         rank = rank_of(query.get("metric"), {output_name(each) for each in [*aggregations, *posts]})
         starts, blocks = _buckets(read)
-        stamps = _top_stamps(starts, blocks, read)
+        stamps = _stamps(starts, read)
         result = []
         for stamp, part in zip(stamps, _by_bucket(read, starts, blocks)):
             values = sorted(
@@ -298,34 +311,29 @@ def _in_time(read: _Query) -> None:
 
 
 def _buckets(read: _Query) -> tuple[Milliseconds, list[Block]]:
-    """Starts of the buckets that are answered, and the blocks of rows, cut to the asked intervals."""
+    """Starts of the buckets that are answered, and the blocks of rows, cut to the asked intervals.
+
+    A segment answers for the time from its first row to the end of its last row's bucket (Druid's CursorGranularizer);
+    `all` is stamped with the start of the first such time, or of the interval where there is none.
+    """
     starts: list[Milliseconds] = []
     blocks: list[Block] = []
     sensors = sensors_of(read.filter)
     for start_ms, end_ms in read.intervals:
         for table in read.table:
-            for segment_start, segment_end in _joined(table.segments(start_ms, end_ms)):
-                low, high = max(start_ms, segment_start), min(end_ms, segment_end)
-                starts.append(read.grid.starts(low, high))
+            for segment in table.segments(start_ms, end_ms):
+                low = max(start_ms, segment.start_ms, segment.first_ms)
+                high = min(end_ms, segment.end_ms, read.grid.bucket_end(segment.last_ms))
+                if low < high:
+                    starts.append(read.grid.starts(low, high))
             blocks.extend(table.blocks(start_ms, end_ms, sensors))
-    if not starts:
-        if read.grid == _Grid() and not read.context.get("skipEmptyBuckets") and read.intervals and read.table:
-            return np.array([read.intervals[0].start_ms], np.int64), []
-        return np.empty(0, np.int64), []
-    if read.grid == _Grid():
-        return np.array([read.intervals[0].start_ms], np.int64), blocks
-    return np.unique(np.concatenate(starts)), blocks
+    if read.grid == _Grid() and starts:
+        return min(starts), blocks
+    return (np.unique(np.concatenate(starts)) if starts else np.empty(0, np.int64)), blocks
 
 
-def _joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Neighbouring segments as one, so that a long interval is not cut into days one by one."""
-    joined: list[tuple[int, int]] = []
-    for start_ms, end_ms in segments:
-        if joined and start_ms <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end_ms))
-        else:
-            joined.append((start_ms, end_ms))
-    return joined
+def _is_set(context: Mapping[str, Any], key: str) -> bool:
+    return context.get(key) in (True, "true")
 
 
 def _selected(read: _Query, starts: Milliseconds, blocks: Sequence[Block]) -> list[Selected]:
@@ -355,6 +363,24 @@ def _by_bucket(read: _Query, starts: Milliseconds, blocks: Sequence[Block]) -> l
                 parts.append(part._replace(mask=inside if part.mask is None else inside & part.mask))
         result.append(parts)
     return result
+
+
+def _total_of_nothing(
+    aggregations: Sequence[Mapping[str, Any]], posts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What `grandTotal` says where there is no row: even a count is null, only a distinct count is 0."""
+    row = {output_name(each): 0.0 if is_sketch(each) else None for each in aggregations}
+    for post in posts:
+        row[post["name"]] = post_aggregated(post, row)
+    return row
+
+
+def _counted_once(part: Selected, order: Sequence[int], buckets: int) -> Selected:
+    """The rows of the buckets that are answered, all in one."""
+    kept = np.zeros(buckets, bool)
+    kept[list(order)] = True
+    mask = kept[part.bucket] if part.mask is None else kept[part.bucket] & part.mask
+    return Selected(part.columns, np.zeros_like(part.bucket), mask)
 
 
 def _grouped(part: Selected, dimension: str, position: Mapping[Optional[str], int]) -> Selected:
@@ -391,14 +417,6 @@ def _stamps(starts: Milliseconds, read: _Query) -> list[str]:
     return [instant_text(at_ms, offset) for at_ms, offset in zip(starts.tolist(), offsets)]
 
 
-def _top_stamps(starts: Milliseconds, blocks: Sequence[Block], read: _Query) -> list[str]:
-    """topN over `all` is stamped with the time of the first row of any sensor, not with the interval's start."""
-    if read.grid != _Grid():
-        return _stamps(starts, read)
-    firsts = [max(block.start_ms, block.first_ms) for block in blocks]
-    return [instant_text(min(firsts))] if firsts else []
-
-
 def _edge(table: Table, read: _Query, last: bool) -> Optional[int]:
     """Time of the first or last row that the filter selects."""
     extent = table.extent()
@@ -425,7 +443,7 @@ def _uncovered(read: _Query) -> list[Interval]:
     for start_ms, end_ms in read.intervals:
         at = start_ms
         for table in read.table:
-            for segment_start, segment_end in _joined(table.segments(start_ms, end_ms)):
+            for segment_start, segment_end, _, _ in table.segments(start_ms, end_ms):
                 if segment_start > at:
                     result.append(Interval(at, segment_start))
                 at = max(at, segment_end)

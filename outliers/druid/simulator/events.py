@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from outliers.druid.simulator.sketch import registers_of
-from outliers.druid.simulator.table import DAY_MS, Block, Numbers, Sketch, Texts
+from outliers.druid.simulator.table import DAY_MS, Block, Numbers, Segment, Sketch, Texts
 from outliers.errors import ConfigError
 from outliers.times import instants_ms
 
@@ -60,8 +60,12 @@ class EventTable:
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = sorted(blocks, key=lambda block: block.start_ms)
 
-    def segments(self, start_ms: int, end_ms: int) -> Sequence[tuple[int, int]]:
-        return [(b.start_ms, b.end_ms) for b in self._blocks if b.start_ms < end_ms and b.end_ms > start_ms]
+    def segments(self, start_ms: int, end_ms: int) -> Sequence[Segment]:
+        return [
+            Segment(b.start_ms, b.end_ms, int(b.time_ms[0]), int(b.time_ms[-1]))
+            for b in self._blocks
+            if b.start_ms < end_ms and b.end_ms > start_ms
+        ]
 
     def blocks(self, start_ms: int, end_ms: int, sensors: Optional[frozenset[str]]) -> Iterator[Block]:
         for block in self._blocks:
@@ -131,15 +135,14 @@ def roll_up(events: Sequence[dict[str, Any]], how: RollUp) -> list[Block]:
             sketches[name] = _sketch(row, values)
         else:
             numbers[name] = _reduced(kind, row, values, len(unique))
-    whole = Block(int(time_ms[0]), int(time_ms[-1]) + MINUTE_MS, int(time_ms[0]), time_ms, texts, numbers, sketches)
+    whole = Block(int(time_ms[0]), int(time_ms[-1]) + MINUTE_MS, time_ms, texts, numbers, sketches)
     days = np.unique(time_ms // DAY_MS) * DAY_MS
     return [_day(whole, int(day)) for day in days]
 
 
 def _day(whole: Block, start_ms: int) -> Block:
     part = whole.between(start_ms, start_ms + DAY_MS)
-    first_ms = int(part.time_ms[0])
-    return Block(start_ms, start_ms + DAY_MS, first_ms, part.time_ms, part.texts, part.numbers, part.sketches)
+    return Block(start_ms, start_ms + DAY_MS, part.time_ms, part.texts, part.numbers, part.sketches)
 
 
 def _text(value: Any) -> Optional[str]:

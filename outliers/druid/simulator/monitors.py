@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from outliers.druid.simulator.labels import DAY_S, random_of
+from outliers.druid.simulator.labels import random_of
 from outliers.druid.simulator.sensors import Sensor, rhythm
-from outliers.druid.simulator.table import DAY_MS, Block, Numbers, Texts
+from outliers.druid.simulator.table import DAY_MS, Block, Numbers, Segment, Texts
 
 if TYPE_CHECKING:
     from outliers.druid.simulator.traffic import Traffic
@@ -25,9 +25,8 @@ class MonitorTable:
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
 
-    def segments(self, start_ms: int, end_ms: int) -> Sequence[tuple[int, int]]:
-        first, last = self._traffic.first_day * DAY_MS, (int(self._traffic.now_s) // DAY_S + 1) * DAY_MS
-        return [(first, last)] if start_ms < last and end_ms > first else []
+    def segments(self, start_ms: int, end_ms: int) -> Sequence[Segment]:
+        return self._traffic.segments(start_ms, end_ms)
 
     def extent(self) -> Optional[tuple[int, int]]:
         return self._traffic.first_day * DAY_MS, int(self._traffic.now_s * 1000) + 1
@@ -56,7 +55,6 @@ def _day(seed: int, sensor: Sensor, day: int) -> Block:
     return Block(
         day * DAY_MS,
         (day + 1) * DAY_MS,
-        day * DAY_MS,
         np.repeat((day * 1440 + minute) * 60_000, len(MONITORS)),
         {"sensor_name": Texts(np.zeros(count, np.int8), (sensor.name,)), "monitor": Texts(monitor, MONITORS)},
         {"events": Numbers(np.ones(count, np.int64), None), **numbers},

@@ -41,13 +41,11 @@ class Sketch(NamedTuple):
 class Block:
     """Rows of one segment, sorted by time.
 
-    start_ms, end_ms: what the segment covers, rows or not, cut to what is asked. first_ms: time of the whole
-    segment's first row.
+    start_ms, end_ms: what the segment covers, rows or not, cut to what is asked.
     """
 
     start_ms: int
     end_ms: int
-    first_ms: int
     time_ms: NDArray[np.int64]
     texts: Mapping[str, Texts]
     numbers: Mapping[str, Numbers]
@@ -70,7 +68,6 @@ class Block:
         return Block(
             max(start_ms, self.start_ms),
             min(end_ms, self.end_ms),
-            self.first_ms,
             self.time_ms[rows],
             {name: Texts(t.codes[rows], t.values) for name, t in self.texts.items()},
             {name: _cut(n, rows) for name, n in self.numbers.items()},
@@ -82,11 +79,20 @@ def _cut(numbers: Numbers, rows: slice) -> Numbers:
     return Numbers(numbers.values[rows], None if numbers.null is None else numbers.null[rows])
 
 
+class Segment(NamedTuple):
+    """[start_ms, end_ms) is what a segment covers; first_ms, last_ms: time of its first and its last row."""
+
+    start_ms: int
+    end_ms: int
+    first_ms: int
+    last_ms: int
+
+
 class Table(Protocol):
     """A data source."""
 
-    def segments(self, start_ms: int, end_ms: int) -> Sequence[tuple[int, int]]:
-        """Intervals of the segments that overlap [start_ms, end_ms), sorted, not cut to it."""
+    def segments(self, start_ms: int, end_ms: int) -> Sequence[Segment]:
+        """The segments that overlap [start_ms, end_ms), sorted, not cut to it."""
         ...
 
     def blocks(self, start_ms: int, end_ms: int, sensors: Optional[frozenset[str]]) -> Iterator[Block]:

@@ -20,7 +20,7 @@ from outliers.druid.simulator.labels import DAY_S, Label, labels_of, random_of
 from outliers.druid.simulator.monitors import MonitorTable
 from outliers.druid.simulator.sensors import APPLICATIONS, DIRECTIONS, SENSORS, Sensor, rhythm
 from outliers.druid.simulator.sketch import registers_of
-from outliers.druid.simulator.table import DAY_MS, Block, Numbers, Sketch, Table, Texts
+from outliers.druid.simulator.table import DAY_MS, Block, Numbers, Segment, Sketch, Table, Texts
 
 HISTORY_DAYS = 100
 _CACHED_DAYS = 300
@@ -67,6 +67,15 @@ class Traffic:
     def tables(self) -> dict[str, Table]:
         """The data sources by name."""
         return {"rb_flow": FlowTable(self), "rb_monitor": MonitorTable(self)}
+
+    def segments(self, start_ms: int, end_ms: int) -> Sequence[Segment]:
+        """One segment a day, up to today's; some sensor sends in every minute until now."""
+        last_ms = int(self.now_s) // 60 * 60_000
+        first_day, last_day = max(self.first_day, start_ms // DAY_MS), min(last_ms, end_ms - 1) // DAY_MS
+        return [
+            Segment(day * DAY_MS, (day + 1) * DAY_MS, day * DAY_MS, min((day + 1) * DAY_MS - 60_000, last_ms))
+            for day in range(first_day, last_day + 1)
+        ]
 
     def labels(
         self, start_s: Optional[float] = None, end_s: Optional[float] = None, sensor: Optional[str] = None
@@ -151,7 +160,6 @@ class Traffic:
         return Block(
             day * DAY_MS,
             (day + 1) * DAY_MS,
-            day * DAY_MS,
             (day * 1440 + minute) * 60_000,
             {
                 "sensor_name": Texts(np.zeros(count, np.int8), (sensor.name,)),
@@ -210,9 +218,8 @@ class FlowTable:
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
 
-    def segments(self, start_ms: int, end_ms: int) -> Sequence[tuple[int, int]]:
-        first, last = self._traffic.first_day * DAY_MS, (int(self._traffic.now_s) // DAY_S + 1) * DAY_MS
-        return [(first, last)] if start_ms < last and end_ms > first else []
+    def segments(self, start_ms: int, end_ms: int) -> Sequence[Segment]:
+        return self._traffic.segments(start_ms, end_ms)
 
     def extent(self) -> Optional[tuple[int, int]]:
         return self._traffic.first_day * DAY_MS, int(self._traffic.now_s * 1000) + 1
