@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from redis import Redis
 
 from tests.real.random_events import FLOW, MONITOR, write_random_events
 from tests.real.servers.druid import Druid
-from tests.real.servers.fleet import COORDINATOR_VARIABLE, VARIABLES, Fleet, Place
+from tests.real.servers.fleet import COORDINATOR_VARIABLE, VARIABLES, Fleet, Place, sections_for
 from tests.real.servers.loading import Loader
+from tests.real.servers.minio import s3_client
+from tests.real.servers.process import wait_until
+from tests.real.system import Executor, System
+from tests.real.traffic import DAYS, NAMES, Loaded, load_traffic
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +93,85 @@ def random_events(druid: Place, loader: Loader, tmp_path_factory: pytest.TempPat
         name = roll_up.data_source
         loader.load(PREFIX + name, folder / f"{name}.jsonl.gz", roll_up.dimensions, roll_up.metrics, counts[name])
     return RandomEvents(folder, f"{druid.url}/druid/v2/")
+
+
+@pytest.fixture(scope="session")
+def traffic(loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return load_traffic(loader, tmp_path_factory.mktemp("traffic"))
+
+
+@pytest.fixture(scope="session")
+def system(
+    druid: Place,
+    s3: Place,
+    consul: Place,
+    redis: Place,
+    traffic: Loaded,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[System]:
+    """The service configured for all four servers: a bucket of its own, an empty Redis; nothing runs yet."""
+    with Redis(redis.host, redis.port, password=redis.secret or None) as client:
+        client.flushdb()
+    bucket = f"system-{time.time_ns():x}"
+    s3_client(s3.url, s3.user, s3.secret).create_bucket(Bucket=bucket)
+    sections = sections_for({"druid": druid, "s3": s3, "consul": consul, "redis": redis}, bucket)
+    whole = System(tmp_path_factory.mktemp("system"), sections)
+    whole.configure(
+        {
+            "Outliers": {"schedule_hour": "* * * * *"},
+            "OutliersServerProduction": {"outliers_server_workers": 2},
+            "Training": {"granularities": "PT1M,PT5M,PT1H", "days": DAYS, "retries": 1},
+            "Detection": {"stale_s": 10**9},  # the traffic's clock stands still
+            "Druid": {"timeout_s": 5},
+            "Store": {"refresh_s": 1},
+            "Consul": {"check_interval_s": 1},
+        }
+    )
+    yield whole
+    whole.close()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What scheduler and worker came to. seconds: from their start to the last outcome."""
+
+    names: tuple[str, ...]
+    jobs: dict[str, dict[str, Any]]
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def trained(system: System) -> Trained:
+    """Let `schedule` discover the sensors and `work` train each of them, as processes of their own."""
+    begin = time.monotonic()
+    worker = system.start("work")
+    scheduler = system.start("schedule")
+
+    def jobs() -> dict[str, dict[str, Any]]:
+        code, text = system.run("jobs", "list", "--all", "--json")
+        assert code == 0, text
+        return {each["name"]: each for each in json.loads(text)}
+
+    def ended() -> bool:
+        found = jobs()
+        return len(found) == len(NAMES) and all(each["outcome"] and each["ended_at"] for each in found.values())
+
+    wait_until(ended, 300, "training", [worker, scheduler], every_s=3)
+    seconds = time.monotonic() - begin
+    for process in (scheduler, worker):
+        process.signal(signal.SIGTERM)
+        assert process.wait(30) == 0, process.tail()
+        process.close()
+    return Trained(NAMES, jobs(), seconds)
+
+
+@pytest.fixture(scope="session")
+def executor(system: System, trained: Trained) -> Iterator[Executor]:
+    running = system.serve()
+    running.wait_ready()
+    wait_until(lambda: set(running.models()) == set(trained.names), 30, "the models", [running.process])
+    yield running
+    running.process.close()
 
 
 T = TypeVar("T")

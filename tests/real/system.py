@@ -64,7 +64,7 @@ class System:
     def start(self, *verb: str) -> Process:
         """Start `rb-aioutliers VERB` with this configuration, as a process of its own."""
         log = self.folder / f"{verb[0]}-{len(self.processes)}.log"
-        command = [sys.executable, "-m", "outliers", *verb, "--config", str(self.config)]
+        command = [sys.executable, "-m", "outliers", "--config", str(self.config), *verb]
         process = Process(command, log, cwd=ROOT)
         process.start()
         self.processes.append(process)

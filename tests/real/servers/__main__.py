@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 
-from tests.real.traffic import load_traffic
-
 from tests.real.servers.druid import Druid
 from tests.real.servers.fleet import VARIABLES, Fleet, ini, sections_for
+from tests.real.servers.loading import Loader
 from tests.real.servers.minio import Minio
+from tests.real.traffic import load_traffic
 
 BUCKET = "outliers"
 
@@ -25,7 +25,7 @@ def main() -> int:
                 if isinstance(place.server, Minio):
                     place.server.make_bucket(BUCKET)
                 if isinstance(place.server, Druid):
-                    load_traffic(place.server, fleet.folder)
+                    load_traffic(Loader(place.server.coordinator_url, place.url), fleet.folder)
             sections = sections_for({kind: fleet.place(kind) for kind in VARIABLES}, BUCKET)
             print("# The service's config.ini for these servers:\n")
             print(ini(sections))

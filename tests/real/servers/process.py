@@ -112,7 +112,13 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def wait_until(ready: Callable[[], bool], timeout_s: float, what: str, processes: Sequence[Process] = ()) -> float:
+def wait_until(
+    ready: Callable[[], bool],
+    timeout_s: float,
+    what: str,
+    processes: Sequence[Process] = (),
+    every_s: float = 0.1,
+) -> float:
     """Poll until `ready`; the seconds it took. NotReady, with the logs, if time is up or a process ended."""
     begin = time.monotonic()
     while not ready():
@@ -122,5 +128,5 @@ def wait_until(ready: Callable[[], bool], timeout_s: float, what: str, processes
             why = f"ended ({ended[0].command[0]}, exit code {ended[0].exit_code})" if ended else "time is up"
             tails = "\n".join(f"--- {each.log}\n{each.tail()}" for each in ended or processes)
             raise NotReady(f"{what}: {why} after {seconds:.0f} s\n{tails}")
-        time.sleep(0.1)
+        time.sleep(every_s)
     return time.monotonic() - begin

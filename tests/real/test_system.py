@@ -1,0 +1,236 @@
+"""The whole system on real servers, as its users have it: from traffic in Druid to answers, through every process."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+import requests
+
+from outliers.druid.simulator.labels import Label
+from tests.real.conftest import Trained
+from tests.real.servers.consul import instances
+from tests.real.servers.fleet import Place
+from tests.real.servers.process import wait_until
+from tests.real.system import Executor, Query, System, flow_query
+from tests.real.traffic import DAYS, NOW_S, Loaded
+
+SERVICE = "rb-aioutliers"
+DAY_S = 86_400
+SENSOR = "branch-lyon"
+METRICS = ("bytes", "pkts", "flows", "clients")
+
+
+def utc(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def between(start_s: float, end_s: float) -> str:
+    return f"{utc(start_s)}/{utc(end_s)}"
+
+
+def seconds_of(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
+
+
+def rows_of(druid: Place, query: Query) -> list[dict[str, Any]]:
+    """Ask Druid itself."""
+    answer = requests.post(f"{druid.url}/druid/v2/", json=query, timeout=30)
+    answer.raise_for_status()
+    return list(answer.json())
+
+
+# --- trainer ---------------------------------------------------------------------------------------------
+
+
+def test_every_discovered_sensor_has_a_published_model(trained: Trained, system: System) -> None:
+    """Discovery went by Druid's newest event: the last week of the node's own clock is empty."""
+    outcomes = {name: job["outcome"] for name, job in trained.jobs.items()}
+    assert set(outcomes) == set(trained.names)
+    assert all(outcome.startswith("published ") for outcome in outcomes.values()), outcomes
+    code, text = system.run("models", "list", "--json")
+    assert code == 0, text
+    served = {each["name"]: each["version"] for each in json.loads(text)}
+    assert {name: f"published {version}" for name, version in served.items()} == {
+        name: outcome.split(":")[0] for name, outcome in outcomes.items()
+    }
+
+
+@pytest.mark.parametrize("sensor", ["branch-lyon", "new-office"])
+def test_the_training_clock_is_druids_newest_event(sensor: str, trained: Trained, system: System) -> None:
+    code, text = system.run("models", "show", sensor, "--json")
+    assert code == 0, text
+    about = json.loads(text)["metadata"]
+    assert NOW_S - 3600 - 300 <= about["trained_to"] <= NOW_S
+    days = (about["trained_to"] - about["trained_from"]) / DAY_S
+    assert days <= (3.7 if sensor == "new-office" else DAYS + 0.7)  # a new sensor has its own few days, no zeros before
+    assert days >= (3.0 if sensor == "new-office" else DAYS - 0.1)
+
+
+# --- executor --------------------------------------------------------------------------------------------
+
+
+def test_the_executor_becomes_passing_in_consul(executor: Executor, consul: Place) -> None:
+    wait_until(lambda: bool(instances(consul.url, SERVICE)), 20, "a passing instance", [executor.process])
+    (instance,) = instances(consul.url, SERVICE)
+    service = instance["Service"]
+    assert f"http://{service['Address']}:{service['Port']}" == executor.url
+
+
+def test_the_example_query_is_answered_by_the_sensors_model(executor: Executor, druid: Place) -> None:
+    query = flow_query(SENSOR, between(NOW_S - 5 * 3600, NOW_S - 4 * 3600))
+    answer = executor.calculate(query)
+    assert answer.status == 200, answer.body
+    assert answer.body["status"] == "success"
+    assert (answer.body["model"]["name"], answer.body["model"]["kind"]) == (SENSOR, "autoencoder")
+    assert answer.body["lead_in"] == "P1D"
+    rows = rows_of(druid, query)
+    assert len(rows) == 60
+    assert [each["timestamp"] for each in answer.prediction] == [each["timestamp"] for each in rows]
+    assert all(each["lower"] <= each["forecast"] <= each["upper"] for each in answer.prediction)
+    assert not answer.body.get("warnings"), answer.body["warnings"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_day_is_answered_for_every_metric_that_is_asked(metric: str, executor: Executor) -> None:
+    answer = executor.calculate(flow_query(SENSOR, between(NOW_S - 2 * DAY_S, NOW_S - DAY_S)), metric=metric)
+    assert (answer.status, answer.body.get("metric"), len(answer.prediction)) == (200, metric, 1440)
+    normal = [each for each in answer.prediction if each["score"] is not None and each["score"] < 1]
+    assert len(normal) > 1300
+
+
+GRANULARITIES = (
+    *(
+        "minute",
+        "FIVE_MINUTE",
+        "ten_minute",
+        "fifteen_minute",
+        "thirty_minute",
+        "hour",
+        "six_hour",
+        "eight_hour",
+        "day",
+    ),
+    {"type": "period", "period": "pt1h30m"},
+    {"type": "period", "period": "PT1H", "timeZone": "Europe/Madrid"},
+    {"type": "period", "period": "P1D", "timeZone": "America/New_York"},
+    {"type": "period", "period": "PT6H", "origin": "2025-11-10T01:30:00Z"},
+    {"type": "period", "period": "P1W"},
+    {"type": "duration", "duration": 420000},
+    {"type": "duration", "duration": "7200000", "origin": "2025-11-10T00:30:00Z"},
+)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES, ids=json.dumps)
+def test_every_form_of_granularity_is_answered_row_by_row(granularity: Any, executor: Executor, druid: Place) -> None:
+    fine = granularity == "minute"
+    query = flow_query(SENSOR, between(NOW_S - (1 if fine else 8) * DAY_S, NOW_S - 7200), granularity)
+    answer = executor.calculate(query)
+    assert answer.status == 200, answer.body
+    rows = rows_of(druid, query)
+    assert [each["timestamp"] for each in answer.prediction] == [each["timestamp"] for each in rows]
+    values = [each["result"]["bytes"] for each in rows]
+    told = {each["timestamp"]: each["actual"] for each in answer.anomalies}
+    assert all(told.get(row["timestamp"], value) == value for row, value in zip(rows, values))
+
+
+@pytest.mark.parametrize("granularity", ["all", "none"])
+def test_a_granularity_that_cannot_be_judged_is_refused_with_a_reason(granularity: str, executor: Executor) -> None:
+    answer = executor.calculate(flow_query(SENSOR, between(NOW_S - 3600, NOW_S), granularity))
+    assert answer.status == 422
+    assert granularity in answer.body["msg"]
+
+
+def test_what_druid_refuses_is_refused_with_druids_class(executor: Executor) -> None:
+    query = flow_query(SENSOR, between(NOW_S - 7200, NOW_S - 3600))
+    query["aggregations"].append({"type": "medianish", "name": "m", "fieldName": "sum_bytes"})
+    answer = executor.calculate(query)
+    assert answer.status == 422
+    assert "InvalidTypeIdException" in answer.body["msg"]
+    assert "127.0.0.1" not in answer.body["msg"]
+
+
+# --- detection -------------------------------------------------------------------------------------------
+
+
+def test_planted_anomalies_are_found_and_quiet_days_stay_quiet(executor: Executor, traffic: Loaded) -> None:
+    """A day at a time over the last week, as a dashboard asks; an event is found when a point of it is flagged."""
+    found: list[Label] = []
+    missed: list[Label] = []
+    false_runs = 0
+    for sensor in traffic.sensors:
+        labels = [each for each in traffic.labels if each.sensor == sensor]
+        for days_ago in range(1, 8):
+            start_s = NOW_S - days_ago * DAY_S
+            answer = executor.calculate(flow_query(sensor, between(start_s, start_s + DAY_S)), metric="any")
+            assert answer.status == 200, answer.body
+            flagged = [seconds_of(each["timestamp"]) for each in answer.anomalies]
+            inside = [each for each in labels if start_s <= each.start_s and each.end_s <= start_s + DAY_S]
+            for label in inside:
+                hit = any(label.start_s <= at_s < label.end_s for at_s in flagged)
+                (found if hit else missed).append(label)
+            spare = [at_s for at_s in flagged if not any(e.start_s - 600 <= at_s < e.end_s + 600 for e in labels)]
+            false_runs += sum(b - a > 3600 for a, b in zip([0.0, *spare], spare))
+    print(f"\nplanted anomalies: {len(found)} found, missed {missed}; false runs in 35 sensor days: {false_runs}")
+    assert len(found) >= 8
+    assert len(missed) <= len(found) / 4, missed
+    assert false_runs <= 35 * 0.5
+
+
+def test_a_sensor_that_is_silent_while_others_send_is_down(executor: Executor, traffic: Loaded, druid: Place) -> None:
+    outage = next(each for each in reversed(traffic.labels) if each.kind == "outage" and each.end_s < NOW_S - 7200)
+    query = flow_query(outage.sensor, between(outage.start_s - 1800, outage.end_s + 1800))
+    silent = [each for each in rows_of(druid, query) if each["result"]["bytes"] is None]
+    assert len(silent) >= (outage.end_s - outage.start_s) / 60  # Druid says null, not zero
+    for metric in ("bytes", "flows"):
+        answer = executor.calculate(query, metric=metric)
+        down = {each["timestamp"] for each in answer.anomalies if each["direction"] == "down"}
+        inside = [e["timestamp"] for e in silent if outage.start_s <= seconds_of(e["timestamp"]) < outage.end_s]
+        assert len(down.intersection(inside)) >= 0.8 * len(inside), (metric, len(down), len(inside), answer.told)
+        assert all(each["actual"] == 0 for each in answer.anomalies if each["timestamp"] in inside)
+
+
+@pytest.mark.parametrize("monitor", ["cpu", "memory"])
+def test_a_monitor_sampled_every_5_minutes_has_no_outages_in_between(monitor: str, executor: Executor) -> None:
+    filters = [("sensor_name", SENSOR), ("monitor", monitor)]
+    query = {
+        "queryType": "timeseries",
+        "dataSource": "rb_monitor",
+        "granularity": "minute",
+        "intervals": [between(NOW_S - DAY_S, NOW_S - 3600)],
+        "filter": {
+            "type": "and",
+            "fields": [{"type": "selector", "dimension": name, "value": value} for name, value in filters],
+        },
+        "aggregations": [{"type": "doubleSum", "name": "value", "fieldName": "sum_value"}],
+    }
+    answer = executor.calculate(query, metric="value")
+    assert answer.status == 200, answer.body
+    empty = {each["timestamp"] for each in answer.prediction if int(seconds_of(each["timestamp"])) % 300}
+    assert len(empty) > 1000
+    assert not empty.intersection(each["timestamp"] for each in answer.anomalies)
+    assert all(each["score"] is None for each in answer.prediction if each["timestamp"] in empty)
+
+
+# --- the end ---------------------------------------------------------------------------------------------
+
+
+def test_deregister_takes_the_node_out(system: System, executor: Executor, consul: Place) -> None:
+    """With a second executor's configuration: the first one heals its registration by itself."""
+    assert instances(consul.url, SERVICE)
+    system.configure({"Consul": {"enabled": "false"}})
+    try:
+        other = system.serve()
+        other.wait_ready()
+        code, text = system.run("register")
+        assert code == 0, text
+        wait_until(lambda: len(instances(consul.url, SERVICE)) == 2, 20, "two instances", [other.process])
+        code, text = system.run("deregister")
+        assert code == 0, text
+        ports = {each["Service"]["Port"] for each in instances(consul.url, SERVICE, passing=False)}
+        assert ports == {int(executor.url.rpartition(":")[2])}
+        other.process.close()
+    finally:
+        system.configure({"Consul": {"enabled": "true"}})
