@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional
 
 import numpy as np
+
+# Since 1.29 onnxruntime writes a device id under $HOME and reports to its maker from the moment it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
