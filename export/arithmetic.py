@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.parameters import CHANNELS, HIDDEN, SCALES, STRIDE, WINDOW, Parameters
+from export.parameters import ASKED, CHANNELS, HIDDEN, PHASES, SCALES, STRIDE, WINDOW, Parameters
 
 X = Any  # a torch Tensor or an ONNX Value
 
@@ -21,6 +21,8 @@ CLIP_SCALED = 200.0  # no value is further than this from its usual one, in usua
 CLIP_WINDOW = 8.0  # what the autoencoder is shown of a deviation
 CLIP_SIZE = 3.0  # z that counts at most towards the size of a query's residual
 CLIP_JOINT = 25.0  # energy of one metric that counts at most towards the joint score
+OWN_SHARE = 0.1  # of several metrics: what a metric itself adds to the joint score
+JOINT_MOST = 1.5
 PRIOR_DAYS = 0.1  # the sensor's usual level is worth this much data
 WIDEN_DAYS = 3.0  # a query of this length is believed when it is noisier than the training data
 CLIP_ENERGY = tuple(max(2.5, 30 * (3 / w) ** 0.5) ** 2 for w in SCALES)
@@ -37,13 +39,12 @@ class Chosen:
     prior: X  # points that the usual level is worth
     center: X  # [1, M]
     spread: X
-    recent: X  # points
-    level: X
-    tau: X  # [1, C*M]
-    size: X  # [1, C*M]
-    usual: X  # [1, S*M]
-    limit: X
-    joint_usual: X  # [1, S]
+    windows: list  # first row, and row after the last, of each point's windows: the two levels', then the scales'
+    tau: list  # C of [1, M]
+    size: list  # C
+    usual: list  # S of [1, M]
+    limit: list  # S
+    joint_usual: X  # S of [1, 1]
     joint_limit: X
 
 
@@ -51,25 +52,21 @@ def choose(op: Any, p: Parameters, step: X, count: X, causal: X) -> Chosen:
     """Look up the tables' rows; between the lengths that were measured, interpolate over the logarithm."""
     g, m = len(p.steps), p.metrics
     index = op.index_of(step, p.steps)
-    whole = op.constant(np.stack([p.recent_points, p.level_points], 1), "int")
-    points = op.pick(whole, index)
+    at = causal * g + index
     lengths = p.log_points.shape[1]
     rows = np.concatenate([p.center, p.spread, p.points_per_day[:, None]], 1)
     row = op.reshape(op.pick(op.constant(rows, "float"), index), (1, -1))
-    tables = [p.tau, p.size, p.usual, p.limit, p.joint_usual, p.joint_limit]
-    stacked = np.concatenate([t.reshape(2 * g, lengths, -1) for t in tables], 2)
-    table = op.pick(op.constant(stacked, "float"), causal * g + index)
+    center, spread, per_day = op.split(row, [m, m, 1])
+    tables = [t.reshape(2 * g, lengths, -1) for t in (p.tau, p.size, p.usual, p.limit, p.joint_usual, p.joint_limit)]
+    table = op.pick(op.constant(np.concatenate(tables, 2), "float"), at)
     here = op.matmul(_between_lengths(op, p, index, count), table)
-    cuts = np.cumsum([0] + [t.reshape(2 * g, lengths, -1).shape[2] for t in tables])
-    tau, size, usual, limit, joint_usual, joint_limit = (
-        op.columns(here, int(a), int(b)) for a, b in zip(cuts, cuts[1:])
-    )
-    per_day = op.columns(row, 2 * m, 2 * m + 1)
+    parts = op.split(here, [m] * (2 * CHANNELS + 2 * len(SCALES)) + [1] * (2 * len(SCALES)))
+    cuts = np.cumsum([0, CHANNELS, CHANNELS] + [len(SCALES)] * 4)
+    tau, size, usual, limit, joint_usual, joint_limit = (parts[a:b] for a, b in zip(cuts, cuts[1:]))
     return Chosen(
         index=index, count=count, causal=causal,
-        days=op.to_float(count) / per_day, prior=PRIOR_DAYS * per_day,
-        center=op.columns(row, 0, m), spread=op.columns(row, m, 2 * m),
-        recent=op.pick(points, 0), level=op.pick(points, 1),
+        days=op.to_float(count) / per_day, prior=PRIOR_DAYS * per_day, center=center, spread=spread,
+        windows=windows(op, p, at, count),
         tau=tau, size=size, usual=usual, limit=limit, joint_usual=joint_usual, joint_limit=joint_limit,
     )  # fmt: skip
 
@@ -81,11 +78,24 @@ def _between_lengths(op: Any, p: Parameters, index: X, count: X) -> X:
         return op.constant(np.ones((1, 1)), "float")
     gaps = np.maximum(np.diff(p.log_points, axis=1), 1e-6)
     both = op.pick(op.constant(np.concatenate([p.log_points[:, :-1], gaps], 1), "float"), index)
-    both = op.reshape(both, (1, -1))
-    low, gap = op.columns(both, 0, lengths - 1), op.columns(both, lengths - 1, 2 * lengths - 2)
+    low, gap = op.split(op.reshape(both, (1, -1)), [lengths - 1, lengths - 1])
     at = op.sum_last(op.clip((op.log(op.to_float(count)) - low) / gap, 0.0, 1.0))
     away = op.abs(op.constant(np.arange(lengths)[None], "float") - at)
     return op.maximum(1.0 - away, 0.0)
+
+
+def windows(op: Any, p: Parameters, at: X, count: X) -> list:
+    """(first row, row after the last) [T] of each point's windows: centred, or what came before in causal mode.
+
+    The levels of a live point do not know the point itself, its scales do.
+    """
+    widths = [p.level_points, p.recent_points] + [np.full(len(p.steps), w) for w in SCALES]
+    whole = [part for w in widths for part in (w // 2, w // 2 + 1)]
+    live = [part for i, w in enumerate(widths) for part in ((w, 0 * w) if i < 2 else (w - 1, 0 * w + 1))]
+    table = np.concatenate([np.stack(whole, 1), np.stack(live, 1)])
+    reach = op.split(op.pick(op.constant(table, "int"), at), [1] * (2 * len(widths)))
+    t = op.arange(count)
+    return [(op.maximum(t - before, 0), op.minimum(t + after, count)) for before, after in zip(reach[::2], reach[1::2])]
 
 
 def rhythm(op: Any, p: Parameters, index: X, timestamp: X, step: X) -> X:
@@ -117,98 +127,95 @@ def deviations(op: Any, c: Chosen, usual_course: X, values: X) -> tuple[X, X]:
     return op.where(there, scaled, 0.0), seen
 
 
-def window(op: Any, c: Chosen, width: X, itself: bool) -> tuple[X, X]:
-    """First row, and row after the last, of each point's window: centred, or what came before in causal mode."""
-    t = op.arange(c.count)
-    half = width // 2
-    live = c.causal
-    before = half + live * (width - half - (1 if itself else 0))
-    after = (half + 1) * (1 - live) + live * (1 if itself else 0)
-    return op.maximum(t - before, 0), op.minimum(t + after, c.count)
-
-
 def levels(op: Any, c: Chosen, g: X, seen: X, m: int) -> tuple[X, X]:
     """The sensor's level over days and over hours [T, M]: moving means, their outliers clipped, without sorting."""
     sums = op.running_sum(op.concat([g, seen]), 2 * m, c.count)
-    spans = [window(op, c, width, itself=False) for width in (c.level, c.recent)]
-    counts, means = [], []
-    for low, high in spans:
-        both = op.between(sums, low, high)
-        counts.append(op.columns(both, m, 2 * m))
-        means.append(op.columns(both, 0, m) / op.maximum(counts[-1], 1.0))
-    both_rounds = _refine(op, c, g, seen, m, spans, counts, means)
-    long, recent = _refine(op, c, g, seen, m, spans[:1], counts[:1], both_rounds[:1])[0], both_rounds[1]
-    return long * (counts[0] / (counts[0] + c.prior)), recent
+    found = []
+    for span, rounds in zip(c.windows[:2], (2, 1)):
+        total, count = op.split(op.between(sums, *span), [m, m])
+        each = 1.0 / op.maximum(count, 1.0)
+        level = total * each
+        for _ in range(rounds):
+            level = _refine(op, c, g, seen, level, span, each, m)
+        found.append((level, count))
+    (long, count), (recent, _) = found
+    return long * (count / (count + c.prior)), recent
 
 
-def _refine(op: Any, c: Chosen, g: X, seen: X, m: int, spans: list, counts: list, means: list) -> list:
-    """Add to each moving mean the mean deviation from it, clipped at its mean size."""
-    n = len(means)
-    gaps = [(g - mean) * seen for mean in means]
-    sizes_sum = op.running_sum(op.concat([op.abs(d) for d in gaps]), n * m, c.count)
-    clipped = []
-    for i, (low, high) in enumerate(spans):
-        size = op.columns(op.between(sizes_sum, low, high), i * m, (i + 1) * m) / op.maximum(counts[i], 1.0)
-        clipped.append(op.minimum(op.maximum(gaps[i], -size), size))
-    sums = op.running_sum(op.concat(clipped), n * m, c.count)
-    return [
-        mean + op.columns(op.between(sums, low, high), i * m, (i + 1) * m) / op.maximum(counts[i], 1.0)
-        for i, (mean, (low, high)) in enumerate(zip(means, spans))
-    ]
+def _refine(op: Any, c: Chosen, g: X, seen: X, level: X, span: tuple, each: X, m: int) -> X:
+    """Add to a moving mean the mean deviation from it, clipped at its mean size."""
+    away = (g - level) * seen
+    size = op.between(op.running_sum(op.abs(away), m, c.count), *span) * each
+    clipped = op.minimum(op.maximum(away, -size), size)
+    return level + op.between(op.running_sum(clipped, m, c.count), *span) * each
 
 
 def patterns() -> np.ndarray:
-    """Which places of a window are shown, [5, W]: two in eight hidden, in four phases; the newest ones hidden."""
-    place = np.arange(WINDOW)
-    hidden = [(place // 2) % 4 == phase for phase in range(4)] + [place >= WINDOW - HIDDEN]
-    return 1.0 - np.stack(hidden).astype(np.float32)
+    """Which places of a window are shown in each mode and phase, [2, 4, W].
+
+    Whole: two places in eight are hidden, in four phases. Causal: a span of four in the later half, and all after it.
+    """
+    place, phase = np.arange(WINDOW), np.arange(PHASES)[:, None]
+    whole = (place // 2) % PHASES != phase
+    live = place < WINDOW // 2 + HIDDEN * phase
+    return np.stack([whole, live]).astype(np.float32)
+
+
+def asked_places() -> np.ndarray:
+    """The hidden places that are read from a window in each mode and phase, [2, 4, A]."""
+    place, phase = np.arange(WINDOW), np.arange(PHASES)[:, None]
+    whole = np.stack([place[(place // 2) % PHASES == i] for i in range(PHASES)])
+    live = WINDOW // 2 + HIDDEN * phase + np.arange(ASKED) % HIDDEN
+    return np.stack([whole, live])
 
 
 def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> X:
     """The autoencoder's idea of each point from the others around it (before it, in causal mode) [T, M].
 
-    Whole: two tilings of windows, shifted by half, four times each, so that each point is hidden once in both;
-    the two are weighted by the distance from the window's edge. Causal: one window for the newest points.
+    Windows at half their length, four times each with other places hidden. Whole: each point is hidden once in two
+    windows, which are weighted by its distance from their edges. Causal: once, in the window whose later half has it.
     """
     m, live = p.metrics, c.causal
-    windows = (1 - live) * (4 * ((c.count - 1) // STRIDE + 2)) + live * ((c.count + HIDDEN - 1) // HIDDEN)
-    w = op.arange(windows)
-    start = (1 - live) * (STRIDE * (w // 4) - STRIDE) + live * (HIDDEN * w - (WINDOW - HIDDEN))
-    shown = op.rows(op.constant(patterns(), "float"), (1 - live) * (w % 4) + live * 4)  # [N, W]
+    tiles = (c.count - 1) // STRIDE + 2
+    start = STRIDE * op.arange(tiles) - STRIDE
     row = op.column(start) + op.arange(WINDOW) + 1
     row = op.where(row <= c.count, op.maximum(row, 0), 0)  # row 0 is all missing
     padded = op.zero_row_first(op.concat([g, seen]), 2 * m)
-    seen_of = op.split_rows(op.rows(padded, op.reshape(row, (-1,))), WINDOW, 2 * m)  # [N, W, 2M]
-    shown_of = op.column(shown)
-    x = op.swap(op.columns(seen_of, 0, m))  # [N, M, W]
-    v = op.swap(op.columns(seen_of, m, 2 * m) * shown_of)
-    out = autoencoder(op, p.weights, op.pick(op.constant(p.embedding, "float"), c.index), x, v, m)
-    flat = op.merge_rows(op.swap(out), m)  # [N*W, M]
+    cut = op.swap(op.split_rows(op.rows(padded, op.reshape(row, (-1,))), WINDOW, 2 * m))  # [U, 2M, W]
+    x, v = op.split_rows_last(cut, [m, m])
+    shown = op.pick(op.constant(patterns()[:, :, None, None, :], "float"), live)  # [4, 1, 1, W]
+    v = op.phases(v) * shown
+    embedding = op.pick(op.constant(p.embedding, "float"), c.index)
+    weights = {name: op.constant(w, "float") for name, w in p.weights.items()}
+    width = p.weights["see"].shape[1]
+    h, mean = encode(op, weights, embedding, op.phases(x), v, m, width)
+    places = asked_places()
+    show = np.moveaxis(p.weights["show"][:, places], 0, 2)  # [2, 4, H, A]
+    bias = p.weights["show_bias"][places][:, :, None, None, :]
+    told = op.phase_matmul(h, op.pick(op.constant(show, "float"), live), m, width)
+    told = told + op.pick(op.constant(bias, "float"), live) + mean  # [4, U, M, A]
+    flat = op.merge_phases(told, m, ASKED)  # [4*U*A, M]
     t = op.arange(c.count)
-    inside = t % STRIDE
-    phase = (inside // 2) % 4
-    late = (((t // STRIDE) + 1) * 4 + phase) * WINDOW + inside
-    newest = (t // HIDDEN) * WINDOW + (WINDOW - HIDDEN) + t % HIDDEN
-    first = op.rows(flat, (1 - live) * late + live * newest)
-    second = op.rows(flat, (1 - live) * (late - 4 * WINDOW + STRIDE) + live * newest)
+    tile, inside = t // STRIDE, t % STRIDE
+    phase = (1 - live) * ((inside // 2) % PHASES) + live * (inside // HIDDEN)
+    slot = (1 - live) * ((inside // 8) * 2 + inside % 2) + live * (inside % HIDDEN)
+    later = ((phase * tiles + tile) * ASKED) + slot + (1 - live) * (ASKED // 2)
+    earlier = later + (1 - live) * (ASKED - ASKED // 2)
+    first, second = op.rows(flat, earlier), op.rows(flat, later)
     weight = op.column(op.to_float(inside + 1) * (1.0 / (STRIDE + 1)))
     return second + (first - second) * weight
 
 
-def autoencoder(op: Any, weights: Any, embedding: X, x: X, v: X, m: int) -> X:
-    """Reconstruct windows from what is visible of them.
+def encode(op: Any, weights: Any, embedding: X, x: X, v: X, m: int, width: int) -> tuple[X, X]:
+    """What the network makes of windows: features [..., M, H] and the mean of what is visible [..., M, 1].
 
-    x, v [N, M, W]: values, and 1.0 where visible. embedding [M, H]. Returns [N, M, W].
+    x, v [..., M, W]: values, and 1.0 where visible. embedding [M, H]: of the granularity's metrics.
     """
-    get = {name: op.constant(w, "float") if isinstance(w, np.ndarray) else w for name, w in weights.items()}
     mean = op.sum_last(x * v) / op.maximum(op.sum_last(v), 1.0)
     centred = op.clip(x - mean, -CLIP_WINDOW, CLIP_WINDOW) * v
-    h = op.activation(op.matmul(centred, get["see"]) + op.matmul(v, get["see_mask"]) + embedding)
-    width = weights["see"].shape[1]
-    flat = op.merge_last(h, m * width)
-    mixed = op.activation(op.matmul(flat, get["mix_in"]) + get["mix_in_bias"])
-    h = h + op.split_last(op.matmul(mixed, get["mix_out"]) + get["mix_out_bias"], m, width)
-    return op.matmul(h, get["show"]) + get["show_bias"] + mean
+    h = op.activation(op.matmul(centred, weights["see"]) + op.matmul(v, weights["see_mask"]) + embedding)
+    mixed = op.activation(op.matmul(op.merge_last(h, m * width), weights["mix_in"]) + weights["mix_in_bias"])
+    return h + op.split_last(op.matmul(mixed, weights["mix_out"]) + weights["mix_out_bias"], m, width), mean
 
 
 def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
@@ -217,13 +224,12 @@ def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
     return [long, recent, reconstruct(op, p, c, g, seen)]
 
 
-def widened(op: Any, c: Chosen, g: X, seen: X, centers: list, m: int) -> list:
+def widened(op: Any, c: Chosen, g: X, seen: X, centers: list) -> list:
     """The noise [1, M] of each channel in this query: the training's, wider if a long query is noisier."""
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
     share = op.maximum(op.mean_rows(seen), 1e-6)
     result = []
-    for i, center in enumerate(centers):
-        tau, size = op.columns(c.tau, i * m, (i + 1) * m), op.columns(c.size, i * m, (i + 1) * m)
+    for center, tau, size in zip(centers, c.tau, c.size):
         z = op.minimum(op.abs(g - center) / tau, CLIP_SIZE) * seen
         ratio = op.mean_rows(z) / (share * size)
         result.append(tau * (1.0 + op.maximum(ratio - 1.0, 0.0) * believed))
@@ -258,75 +264,78 @@ def sum_all(parts: list) -> X:
     return total
 
 
-def scale_sums(op: Any, p: Parameters, c: Chosen, e: X, seen: X) -> tuple[list, list, X, X]:
-    """Mean energy at each scale, over what is usual where nothing was seen.
+def joint_energy(op: Any, e: X, seen: X) -> tuple[X, X]:
+    """Energy of all metrics together [T, 1], and how much of it each unit of a metric's own is [T, 1]."""
+    share = 1.0 / op.maximum(op.sum_last(seen), 1.0)
+    return op.sum_last(op.minimum(e, CLIP_JOINT) * seen) * share, share
 
-    Returns per scale: own [T, M]; joint [T, 1] (of all metrics together); then each point's own joint share
-    [T, M] and the number of metrics seen [T, 1].
+
+def scale_mean(op: Any, c: Chosen, scale: int, part: X, width: int) -> X:
+    """Mean over a scale's window of what differs from the usual; where nothing was seen, nothing differs."""
+    low, high = c.windows[2 + scale]
+    return op.between(op.running_sum(part, width, c.count), low, high) * (1.0 / SCALES[scale])
+
+
+def scale_energies(op: Any, c: Chosen, scale: int, e: X, seen: X, together: X, m: int) -> tuple[X, X]:
+    """Mean energy over a scale's window: own [T, M], and of all metrics together [T, 1]."""
+    own = (op.minimum(e, clip_of(scale, m)) - c.usual[scale]) * seen
+    if m == 1:
+        return scale_mean(op, c, scale, own, 1) + c.usual[scale], together
+    some = op.minimum(op.sum_last(seen), 1.0)
+    joint = (together - c.joint_usual[scale]) * some
+    own, joint = op.split(scale_mean(op, c, scale, op.concat([own, joint]), m + 1), [m, 1])
+    return own + c.usual[scale], joint + c.joint_usual[scale]
+
+
+def clip_of(scale: int, m: int) -> float:
+    """Energy of a point that counts at most at a scale."""
+    if m == 1:
+        return CLIP_ENERGY[scale]
+    return min(CLIP_ENERGY[scale], CLIP_JOINT * (SCALES[0] if scale == 0 else 1))  # one point can reach the line
+
+
+def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[X, X, X]:
+    """Over all scales: the squared distance, that of the metric itself at the shortest, and the own energy that
+    reaches the line k [T, M].
+
+    One metric: its energy over its limit, at the scale where that is largest. Several: OWN_SHARE of that and the rest
+    from all metrics together, which counts at most JOINT_MOST times what the metric itself shows.
     """
-    m = p.metrics
-    usual = [op.columns(c.usual, i * m, (i + 1) * m) for i in range(len(SCALES))]
-    parts = [(op.minimum(e, clip) - mu) * seen for clip, mu in zip(CLIP_ENERGY, usual)]
-    joint_part = op.minimum(e, CLIP_JOINT) * seen
-    metrics = op.sum_last(seen)
-    if m > 1:
-        mean = op.sum_last(joint_part) / op.maximum(metrics, 1.0)
-        some = op.minimum(metrics, 1.0)
-        parts += [(mean - op.columns(c.joint_usual, i, i + 1)) * some for i in range(len(SCALES))]
-    sums = op.running_sum(op.concat(parts), len(SCALES) * (m + (m > 1)), c.count)
-    own, joint = [], []
-    for i, width in enumerate(SCALES):
-        low, high = window(op, c, width, itself=True)
-        all_ = op.between(sums, low, high) * (1.0 / width)
-        own.append(op.columns(all_, i * m, (i + 1) * m) + usual[i])
-        if m > 1:
-            at = len(SCALES) * m + i
-            joint.append(op.columns(all_, at, at + 1) + op.columns(c.joint_usual, i, i + 1))
-    return own, joint, joint_part, metrics
-
-
-def judge_scales(op: Any, p: Parameters, c: Chosen, e: Energy, seen: X, k: X) -> tuple[X, X, X]:
-    """Square of the distance over all scales and at the shortest, and the own energy that reaches the line [T, M]."""
-    m, line = p.metrics, k * k
-    own, joint, joint_part, metrics = scale_sums(op, p, c, e.total, seen)
+    line = k * k
+    together, share = joint_energy(op, e.total, seen) if m > 1 else (seen, seen)
     best = shortest = reach = None
     for i, width in enumerate(SCALES):
-        clip = CLIP_ENERGY[i]
-        usual, limit = (op.columns(t, i * m, (i + 1) * m) for t in (c.usual, c.limit))
-        weight = 1.0 / (limit * float(width) * (2.0 if m > 1 else 1.0))
-        level = own[i] * weight * float(width)
-        mine = (op.minimum(e.total, clip) - usual) * seen + usual
-        rest = level - mine * weight
-        if m > 1:
-            joint_weight = 1.0 / (op.columns(c.joint_limit, i, i + 1) * (2.0 * width))
-            joint_each = joint_weight / op.maximum(metrics, 1.0)
-            together = joint[i] * joint_weight * float(width)
-            level, rest = level + together, rest + (together - joint_part * joint_each)
-            free = _reach_two(op, line - op.minimum(rest, line), weight, joint_each, clip)
-            free_alone = _reach_two(op, line, weight, joint_each, clip)
+        clip, usual = clip_of(i, m), c.usual[i]
+        own, joint = scale_energies(op, c, i, e.total, seen, together, m)
+        level = own / c.limit[i]
+        weight = 1.0 / (c.limit[i] * float(width))  # of this point's own energy in it
+        mine = ((op.minimum(e.total, clip) - usual) * seen + usual) * weight
+        shortest = level if shortest is None else shortest
+        if m == 1:
+            free = _reach(op, (line - level + mine) / weight, line / weight, e.floor, clip)
         else:
-            free = _reach_one(op, (line - rest) / weight, clip)
-            free_alone = _reach_one(op, line / weight, clip)
-        free = op.where(e.floor < free, free, free_alone)
+            alone = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
+            limit = c.joint_limit[i] * (1.0 / (1.0 - OWN_SHARE))
+            joint_level = joint / limit
+            joint_weight = share / (limit * float(width))
+            mine_joint = op.minimum(e.total, CLIP_JOINT) * seen * joint_weight
+            rest = (level - mine) * OWN_SHARE + joint_level - mine_joint
+            both = weight * OWN_SHARE + joint_weight
+            capped = weight * alone
+            free = op.maximum(
+                _reach(op, (line - rest) / both, line / both, e.floor, clip),
+                _reach(op, (line - (level - mine) * alone) / capped, line / capped, e.floor, clip),
+            )
+            level = level * OWN_SHARE + op.minimum(joint_level, level * ((1.0 - OWN_SHARE) * JOINT_MOST))
         best = level if best is None else op.maximum(best, level)
         reach = free if reach is None else op.minimum(reach, free)
-        shortest = level if shortest is None else shortest
     return best, shortest, reach
 
 
-_NEVER = float("inf")
-
-
-def _reach_one(op: Any, e: X, clip: float) -> X:
-    return op.where(e < clip, e, _NEVER)
-
-
-def _reach_two(op: Any, room: X, own: X, joint: X, clip: float) -> X:
-    """The e at which own * min(e, clip) + joint * min(e, CLIP_JOINT) fills the room."""
-    both = room / (own + joint)
-    first = min(clip, CLIP_JOINT)
-    one = (room - joint * CLIP_JOINT) / own if clip > CLIP_JOINT else (room - own * clip) / joint
-    return op.where(both <= first, both, _reach_one(op, one, max(clip, CLIP_JOINT)))
+def _reach(op: Any, room: X, room_alone: X, floor: X, clip: float) -> X:
+    """Own energy that fills the room its neighbours leave, or all of it where they leave none; never = infinite."""
+    e = op.where(floor < room, room, room_alone)
+    return op.where(e < clip, e, float("inf"))
 
 
 def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causal: X) -> dict[str, X]:
@@ -336,8 +345,8 @@ def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causa
     course = rhythm(op, p, c.index, timestamp, step)
     g, seen = deviations(op, c, course, values)
     centers = residual_centers(op, p, c, g, seen)
-    e = energy(op, g, centers, widened(op, c, g, seen, centers, m))
-    best, shortest, reach = judge_scales(op, p, c, e, seen, k)
+    e = energy(op, g, centers, widened(op, c, g, seen, centers))
+    best, shortest, reach = judge_scales(op, c, e, seen, k, m)
     room = op.sqrt(op.maximum(reach - e.floor, 0.0) / e.curvature)
     there = op.observed(values)
     expected = (centers[2] + course) * c.spread + c.center

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.parameters import ASKED, PHASES
+
 OPSET, IR = 18, 8
 _BLOCK = 32  # running sums are taken in blocks by one matrix product: ONNX Runtime's CumSum costs 2.6 times as much
 _TYPES = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int": TensorProto.INT64}
@@ -71,6 +73,7 @@ class OnnxOps:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self._known: dict[tuple[Any, ...], Value] = {}
+        self._parts: dict[tuple[Any, ...], list[Value]] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
 
     # -- building blocks
@@ -175,9 +178,19 @@ class OnnxOps:
     def rows(self, x: Value, index: Value) -> Value:
         return self.node("Gather", [x, index], x.kind, axis=0)
 
-    def columns(self, x: Value, start: int, stop: int) -> Value:
-        at = [self.constant(np.asarray([v]), "int") for v in (start, stop, -1)]
-        return self.node("Slice", [x, *at], x.kind)
+    def split(self, x: Value, sizes: Sequence[int], axis: int = -1) -> list[Value]:
+        if len(sizes) == 1:
+            return [x]
+        key = ("split", x.name, tuple(sizes), axis)
+        if key not in self._parts:
+            names = [f"v{len(self.nodes)}_{i}" for i in range(len(sizes))]
+            size = self.constant(np.asarray(sizes), "int")
+            self.nodes.append(helper.make_node("Split", [x.name, size.name], names, axis=axis))
+            self._parts[key] = [Value(self, name, x.kind) for name in names]
+        return self._parts[key]
+
+    def split_rows_last(self, x: Value, sizes: Sequence[int]) -> list[Value]:
+        return self.split(x, sizes, axis=-2)
 
     def concat(self, parts: Sequence[Value]) -> Value:
         return self.node("Concat", parts, parts[0].kind, axis=-1)
@@ -209,11 +222,24 @@ class OnnxOps:
     def merge_rows(self, x: Value, width: int) -> Value:
         return self.reshape(x, (-1, width))
 
+    def phases(self, x: Value) -> Value:
+        """[U, M, W] as something that broadcasts over the phases before it."""
+        return x
+
     def split_last(self, x: Value, parts: int, width: int) -> Value:
-        return self.reshape(x, (-1, parts, width))
+        return self.reshape(x, (PHASES, -1, parts, width))
 
     def merge_last(self, x: Value, width: int) -> Value:
-        return self.reshape(x, (-1, width))
+        return self.reshape(x, (PHASES, -1, width))
+
+    def phase_matmul(self, x: Value, y: Value, rows: int, width: int) -> Value:
+        """[4, U, M, H] @ [4, H, A], each phase with its own."""
+        flat = self.reshape(x, (PHASES, -1, width))
+        return self.reshape(self.matmul(flat, y), (PHASES, -1, rows, ASKED))
+
+    def merge_phases(self, x: Value, rows: int, places: int) -> Value:
+        """[4, U, M, A] -> [4 * U * A, M]."""
+        return self.reshape(self.node("Transpose", [x], x.kind, perm=[0, 1, 3, 2]), (-1, rows))
 
     def swap(self, x: Value) -> Value:
         return self.node("Transpose", [x], x.kind, perm=[0, 2, 1])

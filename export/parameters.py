@@ -15,7 +15,9 @@ CHANNELS = 3  # residuals: to the level of a week, to the level of two hours, to
 SCALES = (3, 9, 31, 91, 271)  # points over which a residual's energy is averaged
 WINDOW = 32  # points the autoencoder sees at once
 STRIDE = 16
-HIDDEN = 4  # newest points of a causal window, which are reconstructed from those before
+PHASES = 4  # times that a window is looked at, with other places hidden
+HIDDEN = 4  # points in a row that a causal window hides
+ASKED = 8  # places of a window that are read in each phase
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The arithmetic's operations on torch tensors, with any number of leading batch axes; it must not know the arithmetic."""
+"""The arithmetic's operations on torch tensors with any leading batch axes; it must not know the arithmetic."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TorchOps:
         return torch.maximum(x, torch.as_tensor(y, dtype=x.dtype))
 
     def clip(self, x: Tensor, low: Number, high: Number) -> Tensor:
-        return torch.clamp(x, low, high)
+        return torch.clamp(x, float(low), float(high))
 
     def observed(self, x: Tensor) -> Tensor:
         return ~torch.isnan(x)
@@ -72,8 +72,11 @@ class TorchOps:
     def rows(self, x: Tensor, index: Tensor) -> Tensor:
         return x.index_select(-2, index.reshape(-1))
 
-    def columns(self, x: Tensor, start: int, stop: int) -> Tensor:
-        return x[..., start:stop]
+    def split(self, x: Tensor, sizes: Sequence[int], axis: int = -1) -> list[Tensor]:
+        return list(torch.split(x, list(sizes), axis))
+
+    def split_rows_last(self, x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        return self.split(x, sizes, axis=-2)
 
     def concat(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), -1)
@@ -105,11 +108,23 @@ class TorchOps:
     def merge_rows(self, x: Tensor, width: int) -> Tensor:
         return x.reshape(*x.shape[:-3], -1, width)
 
+    def phases(self, x: Tensor) -> Tensor:
+        """[..., U, M, W] as something that broadcasts over the phases before it."""
+        return x.unsqueeze(-4)
+
     def split_last(self, x: Tensor, parts: int, width: int) -> Tensor:
         return x.reshape(*x.shape[:-1], parts, width)
 
     def merge_last(self, x: Tensor, width: int) -> Tensor:
         return x.reshape(*x.shape[:-2], width)
+
+    def phase_matmul(self, x: Tensor, y: Tensor, rows: int, width: int) -> Tensor:
+        """[..., 4, U, M, H] @ [4, H, A], each phase with its own."""
+        return x @ y.unsqueeze(-3)
+
+    def merge_phases(self, x: Tensor, rows: int, places: int) -> Tensor:
+        """[..., 4, U, M, A] -> [..., 4 * U * A, M]."""
+        return x.transpose(-1, -2).reshape(*x.shape[:-4], -1, rows)
 
     def swap(self, x: Tensor) -> Tensor:
         return x.transpose(-1, -2)

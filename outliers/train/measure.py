@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from export.arithmetic import (
-    CLIP_ENERGY,
     CLIP_SIZE,
     PRIOR_DAYS,
     Chosen,
+    clip_of,
     energy,
+    joint_energy,
     residual_centers,
-    scale_sums,
+    scale_energies,
+    windows,
 )
 from export.parameters import CHANNELS, SCALES, Parameters
 from export.torch_ops import TorchOps
@@ -29,7 +31,7 @@ from outliers.train.scaling import sorted_quantiles
 LENGTHS = (16, 64, 320)  # points; the fourth is the whole of the data, at most:
 LONGEST = 8192
 _BUDGET = 8192  # points looked at for each length
-_LINE = 0.99  # the energy's quantile that is distance 1
+_LINE = 0.99  # the energy's quantile that is distance 1; with M metrics, of which any may, 1 - 0.01 / M of each
 _LEAST_NOISE = 0.01  # in usual spreads
 _LEAST_LIMIT = 0.3
 
@@ -80,13 +82,13 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> tuple[np.ndarray
     op, m = TorchOps(), p.metrics
     g, seen = _pieces(d.g, length), _pieces(d.seen, length)
     per_day = float(p.points_per_day[d.granularity])
-    blank = torch.zeros(1)
+    at, count = torch.tensor(mode * len(p.steps) + d.granularity), torch.tensor(length)
+    nothing: list[Tensor] = []
     c = Chosen(
-        index=torch.tensor(d.granularity), count=torch.tensor(length), causal=torch.tensor(mode),
-        days=torch.tensor(length / per_day), prior=torch.tensor(PRIOR_DAYS * per_day), center=blank, spread=blank,
-        recent=torch.tensor(int(p.recent_points[d.granularity])), level=torch.tensor(int(p.level_points[d.granularity])),
-        tau=blank, size=blank, usual=torch.zeros(1, len(SCALES) * m), limit=blank,
-        joint_usual=torch.zeros(1, len(SCALES)), joint_limit=blank,
+        index=torch.tensor(d.granularity), count=count, causal=torch.tensor(mode),
+        days=torch.tensor(length / per_day), prior=torch.tensor(PRIOR_DAYS * per_day),
+        center=torch.zeros(1), spread=torch.ones(1), windows=windows(op, p, at, count),
+        tau=nothing, size=nothing, usual=nothing, limit=nothing, joint_usual=nothing, joint_limit=nothing,
     )  # fmt: skip
     with torch.inference_mode():
         centers = residual_centers(op, p, c, g, seen)
@@ -99,26 +101,24 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> tuple[np.ndarray
             size.append(np.maximum(_mean(np.minimum(r / tau[-1], CLIP_SIZE)), 1e-3))
             noise.append(torch.as_tensor(tau[-1], dtype=torch.float32)[None])
         e = energy(op, g, centers, noise).total
-        usual = np.stack([_mean(_column_data(e.clamp(max=clip), there)) for clip in CLIP_ENERGY])
-        joint_usual = np.zeros(len(SCALES))
-        if m > 1:
-            together = (e.clamp(max=25.0) * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
-            joint_usual[:] = float(_mean(_column_data(together, there.any(1, keepdim=True)))[0])
+        usual = np.stack([_mean(_column_data(e.clamp(max=clip_of(i, m)), there)) for i in range(len(SCALES))])
+        some = there.any(1, keepdim=True)
+        together = joint_energy(op, e, seen)[0]
+        joint_usual = float(_mean(_column_data(together, some))[0])
         c = dataclasses.replace(
             c,
-            usual=torch.as_tensor(usual.reshape(1, -1), dtype=torch.float32),
-            joint_usual=torch.as_tensor(joint_usual[None], dtype=torch.float32),
+            usual=list(torch.as_tensor(usual[:, None], dtype=torch.float32)),
+            joint_usual=[torch.full((1, 1), joint_usual)] * len(SCALES),
         )
-        own, joint, _, _ = scale_sums(op, p, c, e, seen)
-        limit = np.stack([sorted_quantiles(_column_data(o, there), (_LINE,))[0] for o in own])
-        joint_limit = np.ones(len(SCALES))
-        if m > 1:
-            some = there.any(1, keepdim=True)
-            joint_limit = np.array([sorted_quantiles(_column_data(j, some), (_LINE,))[0][0] for j in joint])
+        limit, joint_limit = np.ones((len(SCALES), m)), np.ones(len(SCALES))
+        for i in range(len(SCALES)):
+            own, joint = scale_energies(op, c, i, e, seen, together, m)
+            limit[i] = sorted_quantiles(_column_data(own, there), (1 - (1 - _LINE) / m,))[0]
+            joint_limit[i] = sorted_quantiles(_column_data(joint, some), (_LINE,))[0][0] if m > 1 else 1.0
     floor = np.maximum(_LEAST_LIMIT, 1.05 * usual)
     return (
         np.stack(tau), np.stack(size), usual, np.maximum(np.nan_to_num(limit, nan=1.0), floor),
-        joint_usual, np.maximum(np.nan_to_num(joint_limit, nan=1.0), _LEAST_LIMIT),
+        np.full(len(SCALES), joint_usual), np.maximum(np.nan_to_num(joint_limit, nan=1.0), _LEAST_LIMIT),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.arithmetic import autoencoder, patterns
+from export.arithmetic import encode, patterns
 from export.parameters import WINDOW
 from export.torch_ops import TorchOps
 from outliers.train.adam import OneCycleAdam
@@ -46,7 +46,7 @@ class Trained:
 
 
 class Autoencoder(nn.Module):
-    """Weights by name, as `export.arithmetic.autoencoder` takes them, and an embedding per granularity and metric."""
+    """Weights by name, as `export.arithmetic.encode` takes them, and an embedding per granularity and metric."""
 
     def __init__(self, granularities: int, metrics: int):
         super().__init__()
@@ -65,7 +65,8 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor, v: Tensor, granularity: Tensor) -> Tensor:
         """x, v [N, M, W], granularity [N] -> the reconstruction [N, M, W]."""
-        return autoencoder(TorchOps(), self.weights, self.embedding[granularity], x, v, x.shape[1])
+        h, mean = encode(TorchOps(), self.weights, self.embedding[granularity], x, v, x.shape[1], WIDTH)
+        return h @ self.weights["show"] + self.weights["show_bias"] + mean
 
     def arrays(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The weights and the embedding as arrays of their own."""
@@ -90,7 +91,7 @@ class Windows:
             owner.append(np.full(len(here), s.granularity))
             first += len(s.g) + WINDOW
         self._starts, self._owner = np.concatenate(starts), np.concatenate(owner)
-        self._patterns = torch.as_tensor(patterns())
+        self._patterns = torch.as_tensor(patterns().reshape(-1, WINDOW))
 
     @property
     def places(self) -> int:
@@ -102,12 +103,13 @@ class Windows:
         rows = torch.as_tensor(self._starts[chosen][:, None] + np.arange(WINDOW))
         x = self._g[rows].transpose(1, 2)
         seen = self._seen[rows].transpose(1, 2)
-        pattern = self._patterns[torch.as_tensor(self._random.choice(5, n, p=[0.2, 0.2, 0.2, 0.2, 0.2]))]
+        pattern = self._patterns[torch.as_tensor(self._random.choice(8, n, p=[0.175] * 4 + [0.075] * 4))]
         cut = self._random.integers(0, WINDOW // 2, (n, 2)) * (self._random.random((n, 2)) < 0.1)
         place = np.arange(WINDOW)
         inside = (place >= cut[:, :1]) & (place < WINDOW - cut[:, 1:])
         v = seen * (pattern * torch.as_tensor(inside, dtype=torch.float32))[:, None, :]
-        return x, v, seen * (1 - pattern)[:, None, :], torch.as_tensor(self._owner[chosen])
+        asked = seen * (1 - pattern)[:, None, :]
+        return x, v, asked, torch.as_tensor(self._owner[chosen])
 
 
 def _loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
