@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -291,6 +292,21 @@ class Store:
     def unpin(self, name: str) -> None:
         """Let training have `name` again; fine where it was not pinned."""
         self.files.remove([f"latest/{key_of(name)}_pin.json"])
+
+    def probe(self) -> bool:
+        """Write, read and remove a small object that no reader looks at; tell whether conditional writes hold."""
+        path = f"check/{secrets.token_hex(8)}"
+        self.files.write(path, b"check", {}, expected=None)
+        try:
+            self.files.read(path)
+            if not self.files.conditional:
+                return False
+            self.files.write(path, b"check again", {}, expected=None)
+        except Conflict:
+            return self.files.conditional
+        finally:
+            self.files.remove([path])
+        return False
 
     # -- common --------------------------------------------------------------------------------------------------
 

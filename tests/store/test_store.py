@@ -233,3 +233,11 @@ def test_file_put_there_by_hand_is_served_with_a_version_of_its_own(store: Store
     assert latest.version.startswith("unversioned-")
     publish(store, "hand", b"trained")
     assert store.get_latest("hand")[0] == b"trained"
+
+
+def test_probe_leaves_nothing(store: Store) -> None:
+    assert store.probe() is True
+    assert store.files.list("check/") == {}
+    store.files.conditional = False
+    if store.what == "S3":
+        assert store.probe() is False

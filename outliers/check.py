@@ -1,0 +1,322 @@
+"""`check --role executor|trainer`: the settings in force, and each dependency tried; must not change anything.
+
+One line a check: ok, note or WRONG, what was found, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Optional
+
+from outliers.config import SETTINGS, Config, in_force, load_config
+from outliers.errors import ConfigError, OutliersError
+
+OK, NOTE, WRONG = "ok", "note", "WRONG"
+CLOCK_OFF_S = 60.0
+DEFAULT_DATA_SOURCE = "rb_flow"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line. todo: what to do about it, "" = nothing."""
+
+    state: str
+    what: str
+    found: str
+    todo: str = ""
+
+
+@dataclass
+class Checked:
+    """What was found so far, and the configuration and role that it is about."""
+
+    config: Config
+    role: str
+    findings: list[Finding] = field(default_factory=list)
+
+    def say(self, state: str, what: str, found: str, todo: str = "") -> None:
+        self.findings.append(Finding(state, what, found, todo))
+
+    @contextlib.contextmanager
+    def trying(self, what: str, todo: str, state: str = WRONG) -> Iterator[None]:
+        """Turn an error of ours into a line of what is wrong."""
+        try:
+            yield
+        except OutliersError as error:
+            self.say(state, what, str(error), todo)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--role", choices=("executor", "trainer"), default="executor", help="which node's configuration it is"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON instead of text")
+    parser.add_argument("--offline", action="store_true", help="only the configuration and this machine: ask nobody")
+
+
+def run_check(args: argparse.Namespace, config: Config) -> int:
+    """Check, print, and return 0 when nothing is wrong."""
+    try:
+        config = load_config(args.config, os.environ, args.role)
+    except ConfigError as error:
+        checked = Checked(config, args.role)
+        for sentence in str(error).split("; "):
+            checked.say(WRONG, "configuration", sentence, "correct it in the file or the environment")
+    else:
+        checked = check(config, args.role, offline=args.offline)
+    wrong = any(finding.state == WRONG for finding in checked.findings)
+    print(_as_json(checked) if args.json else _as_text(checked))
+    return int(wrong)
+
+
+def check(config: Config, role: str, *, offline: bool = False) -> Checked:
+    """Try all that a role depends on."""
+    checked = Checked(config, role)
+    executor = role == "executor"
+    steps: list[Callable[[Checked], None]] = [_configuration, _runtime, _log_file]
+    steps += [_listening, _mirror] if executor else [_names, _backup]
+    if not offline:
+        steps += [_druid, _store, _consul] if executor else [_druid, _store, _redis]
+        steps.append(_clock)
+    for step in steps:
+        step(checked)
+    return checked
+
+
+# --- this machine ---------------------------------------------------------------------------------------------------
+
+
+def _configuration(checked: Checked) -> None:
+    config = checked.config
+    checked.say(OK, "configuration", f"read from {config.file}" if config.file else "no file: defaults")
+    for warning in config.warnings:
+        checked.say(NOTE, "configuration", warning)
+
+
+def _runtime(checked: Checked) -> None:
+    """Import what the role cannot do without; a broken package shows here."""
+    needed = ("numpy", "onnxruntime", *(("torch", "onnx", "rq") if checked.role == "trainer" else ("waitress",)))
+    for name in needed:
+        try:
+            module = __import__(name)
+        except (ImportError, OSError) as error:  # noqa: PERF203 - each is told
+            checked.say(WRONG, "runtime", f"{name} cannot be imported: {error}", "install this role's package again")
+        else:
+            version = getattr(module, "__version__", getattr(module, "VERSION", ""))
+            checked.say(OK, "runtime", f"{name} {version}".strip())
+
+
+def _log_file(checked: Checked) -> None:
+    file = checked.config.log.file
+    if not file:
+        checked.say(OK, "log", "standard error")
+        return
+    directory = os.path.dirname(os.path.abspath(file))
+    writable = os.access(file, os.W_OK) if os.path.exists(file) else os.access(directory, os.W_OK | os.X_OK)
+    if writable:
+        checked.say(OK, "log", file)
+    else:
+        todo = f"give this user {directory}; until then the log goes to standard error"
+        checked.say(WRONG, "log", f"{file} cannot be written", todo)
+
+
+def _listening(checked: Checked) -> None:
+    server = checked.config.server
+    where = f"{server.address}:{server.port}"
+    try:
+        family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
+        with socket.socket(family) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((server.address, server.port))
+    except OSError as error:
+        if error.errno == 98:  # in use
+            checked.say(NOTE, "address", f"{where} is in use", "fine where the executor is running")
+        else:
+            checked.say(WRONG, "address", f"cannot listen on {where}: {error.strerror}", "correct the address or port")
+    else:
+        checked.say(OK, "address", where)
+    if server.address not in ("127.0.0.1", "::1", "localhost") and not server.token:
+        checked.say(NOTE, "address", "anybody who reaches it may ask", "[Server] token asks callers for one")
+
+
+def _mirror(checked: Checked) -> None:
+    from outliers.store import last_report
+
+    directory = checked.config.store.mirror
+    _writable_directory(checked, "mirror", directory)
+    report = last_report(directory)
+    if report is not None:
+        age_s = time.time() - report.finished_at
+        checked.say(NOTE if report.error else OK, "mirror", f"{report.models} models, {age_s:.0f} s old", report.error)
+
+
+def _backup(checked: Checked) -> None:
+    if checked.config.outliers.backup_path:
+        _writable_directory(checked, "backup", os.path.abspath(checked.config.outliers.backup_path))
+
+
+def _writable_directory(checked: Checked, what: str, directory: str) -> None:
+    there = directory
+    while not os.path.exists(there) and os.path.dirname(there) != there:
+        there = os.path.dirname(there)
+    try:
+        if not os.path.isdir(there):
+            raise NotADirectoryError(20, "Not a directory")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        todo = f"make {directory} and give it to this user"
+        checked.say(WRONG, what, f"{there} cannot be written: {error.strerror}", todo)
+    else:
+        checked.say(OK, what, directory)
+
+
+def _names(checked: Checked) -> None:
+    outliers = checked.config.outliers
+    both = sorted(set(outliers.model_names) & set(outliers.target_sensors))
+    if both:
+        todo = "take them out of one: each name stands for one model"
+        checked.say(WRONG, "names", f"in model_names and in target_sensors: {', '.join(both)}", todo)
+    sensors = f"{len(outliers.target_sensors)} sensors" if outliers.target_sensors else "sensors discovered in Druid"
+    checked.say(OK, "names", f"{sensors}, {len(outliers.model_names)} models by name")
+
+
+# --- dependencies ---------------------------------------------------------------------------------------------------
+
+
+def _druid(checked: Checked) -> None:
+    from outliers.druid.client import Druid
+
+    settings = checked.config.druid
+    sources = settings.data_sources or (DEFAULT_DATA_SOURCE,)
+    druid = Druid(settings)
+    try:
+        for source in sources:
+            with checked.trying("Druid", "correct [Druid] druid_endpoint, or see to the broker"):
+                bounds = druid.bounds(source)
+                if bounds is None:
+                    checked.say(NOTE, "Druid", f"answers; {source} has no events", "[Druid] data_sources names others")
+                    continue
+                age_s = time.time() - bounds[1]
+                stale = age_s > checked.config.detection.stale_s
+                state = NOTE if stale or age_s < -300 else OK
+                todo = "the ingestion lags, or a clock is wrong" if state == NOTE else ""
+                checked.say(state, "Druid", f"answers; the newest event of {source} is {age_s:.0f} s old", todo)
+    finally:
+        druid.close()
+
+
+def _store(checked: Checked) -> None:
+    from outliers.store import open_store
+
+    store = open_store(checked.config)
+    trainer = checked.role == "trainer"
+    where = "[AWS]" if checked.config.store.kind == "s3" else "[Store] directory"
+    served: Optional[int] = None
+    with checked.trying("store", f"correct {where}; until then executors go on with the models that they have"):
+        served = len(store.latest())
+        checked.say(OK, "store", f"{store.what}: {served} models served")
+        for name in checked.config.outliers.model_names if trainer else ():
+            if store.filter(name) is None:
+                checked.say(NOTE, "store", f"{name} has no filter", "it is trained on the whole data source")
+    if served is None:
+        return
+    todo = f"correct {where}" if trainer else "an executor only reads; trainers and `models` write"
+    with checked.trying("store, writing", todo, WRONG if trainer else NOTE):
+        if store.probe():
+            checked.say(OK, "store, writing", "works, of two writers one wins")
+        else:
+            todo = "run one worker, or two may believe to have published"
+            checked.say(NOTE, "store, writing", "this S3 knows no conditional writes", todo)
+
+
+def _redis(checked: Checked) -> None:
+    from outliers.train.queue import connect, redis_errors
+
+    with checked.trying("Redis", "correct [Redis], or start it; without it nothing is scheduled"):
+        connection = connect(checked.config.redis)
+        try:
+            with redis_errors():
+                connection.ping()
+        finally:
+            connection.close()
+        checked.say(OK, "Redis", "answers")
+
+
+def _consul(checked: Checked) -> None:
+    from outliers.web.consul import ConsulAgent
+
+    if not checked.config.consul.enabled:
+        checked.say(OK, "Consul", "not used ([Consul] enabled=false)")
+        return
+    with checked.trying("Consul", "correct [Consul], or start the agent; the executor keeps trying"):
+        agent = ConsulAgent(checked.config)
+        registered = agent.is_registered()
+        checked.say(OK, "Consul", f"answers; {agent.service_id} is {'' if registered else 'not '}registered")
+
+
+def _clock(checked: Checked) -> None:
+    """Compare this node's clock with the one that the broker or S3 stamps its answers with."""
+    config = checked.config
+    asked = [("Druid", config.druid.endpoint), ("S3", config.aws.hostname if config.store.kind == "s3" else "")]
+    for who, address in asked:
+        off_s = _clock_off_s(address) if address else None
+        if off_s is None:
+            continue
+        if abs(off_s) > CLOCK_OFF_S:
+            checked.say(WRONG, "clock", f"{off_s:+.0f} s from the clock of {who}", "set it by NTP (chrony)")
+        else:
+            checked.say(OK, "clock", f"within {CLOCK_OFF_S:.0f} s of {who}'s")
+        return
+    checked.say(NOTE, "clock", "nobody told the time", "")
+
+
+def _clock_off_s(address: str) -> Optional[float]:
+    import requests
+
+    try:
+        answer = requests.head(address, timeout=(2, 5), allow_redirects=False)
+        return time.time() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (requests.RequestException, KeyError, ValueError, TypeError):
+        return None
+
+
+# --- telling --------------------------------------------------------------------------------------------------------
+
+
+def _used_settings(checked: Checked) -> list[tuple[str, str, str, str]]:
+    """Return (section, key, value, origin) of the settings that the role uses."""
+    used = {(s.section, s.key) for s in SETTINGS if checked.role in s.roles}
+    return [
+        (entry.section, entry.key, shown, origin)
+        for entry, shown, origin in in_force(checked.config)
+        if (entry.section, entry.key) in used
+    ]
+
+
+def _as_text(checked: Checked) -> str:
+    lines = ["settings in force (* = not the default):"]
+    for section, key, shown, origin in _used_settings(checked):
+        lines.append(f"  {'*' if origin != 'default' else ' '} [{section}] {key} = {shown}")
+    lines.append("")
+    for finding in checked.findings:
+        todo = f" ({finding.todo})" if finding.todo else ""
+        lines.append(f"{finding.state:<5} {finding.what:<14} {finding.found}{todo}")
+    wrong = sum(finding.state == WRONG for finding in checked.findings)
+    lines.append(f"\n{checked.role}: " + (f"{wrong} wrong" if wrong else "all is well"))
+    return "\n".join(lines)
+
+
+def _as_json(checked: Checked) -> str:
+    settings = [dict(zip(("section", "key", "value", "origin"), line)) for line in _used_settings(checked)]
+    checks = [asdict(finding) for finding in checked.findings]
+    return json.dumps({"role": checked.role, "settings": settings, "checks": checks}, indent=1)
