@@ -103,7 +103,7 @@ def _calculate(config: Config, parts: Parts, must_exist: bool, list_name: str) -
     if parts.waiting() > config.limits.queue:
         parts.metrics.shed.inc()
         raise Overloaded("too many requests are waiting; try again in a moment")
-    mimetype = request.mimetype
+    mimetype = request.mimetype or (payload.FORM if not request.content_length else "")
     if mimetype not in (payload.FORM, payload.JSON):
         return _error(415, f"The body must be {payload.FORM} or {payload.JSON}.")
     question = payload.read_body(request.get_data(cache=False), mimetype)

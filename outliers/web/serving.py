@@ -70,7 +70,6 @@ class Server:
         assert isinstance(server, BaseWSGIServer)
         server.channel_class = _Channel
         self._server = server
-        self._listening = listening
         self._ends = False
 
     def waiting(self) -> int:
@@ -101,11 +100,13 @@ class Server:
         wasyncore.loop(timeout=seconds, use_poll=True, map=self._server._map, count=1)
 
     def _stop_accepting(self) -> None:
-        """Take what already waits to be accepted, then leave the socket: closing it earlier would reset those."""
+        """Take what already waits to be accepted, then leave the socket.
+
+        Where we are the last, closing it earlier would reset those; where siblings go on, they take the rest.
+        """
         server = self._server
         server.ending = True
         server.accepting = False
-        freeze(self._listening)
         while True:
             try:
                 connection, address = server.socket.accept()
@@ -117,7 +118,7 @@ class Server:
 
 
 def freeze(listening: socket.socket) -> None:
-    """Let no further connection reach the queue of a listening socket, so that it can be emptied and closed.
+    """Let no further connection reach the queue of a listening socket, so that all can empty and close it.
 
     A filter that drops every packet: a client that is just connecting tries again in a second and is then refused.
     Where the system has no such filter, what connects in the microseconds before the socket is closed is reset.

@@ -179,6 +179,9 @@ class Supervisor:
         from outliers.web.serving import freeze
 
         _log.info("ending: finishing what was begun")
+        for thread in threads:
+            if thread.name == "consul":
+                thread.join(GRACE_S)  # out of Consul first, while whoever was sent here is still answered
         freeze(self._listening)
         alive = [place.process for place in self._places if place.process is not None]
         for process in alive:
@@ -187,8 +190,6 @@ class Supervisor:
         until = time.monotonic() + self._config.server.request_timeout_s + GRACE_S
         for process in alive:
             process.join(max(until - time.monotonic(), 0.0))
-        for thread in threads:
-            thread.join(GRACE_S if thread.name == "consul" else 0.0)
         _log.info("ended")
 
     def _kill(self) -> None:
