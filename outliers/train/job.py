@@ -209,7 +209,10 @@ class _Job:
             onnx = export(fitted, meta)
         with self.timed("parity"):
             newest = [_newest_part(past.series[text]) for text in fitted.granularities]
-            self.figures["parity"] = parity.check(fitted, onnx, newest)
+            try:
+                self.figures["parity"] = parity.check(fitted, onnx, newest)
+            except ModelError as exc:
+                raise TrainingError(f"the exported file cannot be run: {exc}") from exc
         return onnx, fitted.weights_bytes(), meta
 
     def _fitting(self, part: float, text: str) -> None:

@@ -172,7 +172,10 @@ class TrainingQueue:
     def enqueue(self, name: str, slot: str) -> str | None:
         """Enqueue the job of `name` for `slot`; None if that was done before, by whatever node."""
         training = self.config.training
-        options: dict[str, Any] = {"retry": Retry(max=training.retries)} if training.retries else {}
+        # RQ's own retries are for workers that die; such a job goes on at once, before what waits
+        options: dict[str, Any] = (
+            {"retry": Retry(max=training.retries, enqueue_at_front=True)} if training.retries else {}
+        )
         try:
             with redis_errors():
                 job = self.rq.enqueue(

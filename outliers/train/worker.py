@@ -115,7 +115,8 @@ def run_job(name: str) -> str | Retry:
             job.meta["error"] = str(error) if isinstance(error, OutliersError) else f"internal error ({error!r:.300})"
             job.save_meta()
             if may_pass(error) and (job.number_of_retries or 0) < len(tries):
-                logger.warning("this try failed (%s); again later", job.meta["error"], exc_info=True)
+                unforeseen = not isinstance(error, OutliersError)
+                logger.warning("this try failed (%s); again later", job.meta["error"], exc_info=unforeseen)
                 return Retry(max=len(tries), interval=tries)
             job.retries_left = 0  # RQ's own retries are for workers that die
             raise

@@ -17,9 +17,9 @@ pytest.importorskip("rq")
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from redis_server import RedisServer  # noqa: E402
 from tasks import config_for  # noqa: E402
 
+from benchmarks.processes import RedisServer  # noqa: E402
 from outliers.train.queue import TrainingQueue  # noqa: E402
 
 
