@@ -318,8 +318,8 @@ def _grid_of(period: Period, zone: str, origin_s: Optional[int]) -> Grid:
         step_s = period.nominal_s
         if origin_s is not None:
             return _Exact(step_s, origin_s % step_s)
-        if offset_s is None:  # hours and less: the phase of local midnight, as the zone's clock is today
-            offset_s = int(offsets_s(zone, np.array([0 if step_s > 3600 else 50 * 365 * DAY_S]))[0])
+        if offset_s is None:  # single units start with the clock's, others count from local midnight of 1970
+            offset_s = int(offsets_s(zone, np.array([50 * 365 * DAY_S if step_s in (1, 60, 3600) else 0]))[0])
         return _Exact(step_s, (local0_s - offset_s) % step_s)
     if units == 1:
         return _Calendar(period.months, period.weeks * 7 + period.days, local0_s, zone)

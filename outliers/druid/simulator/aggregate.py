@@ -119,7 +119,7 @@ def is_sketch(item: Mapping[str, Any]) -> bool:
 
 
 def _narrowed(part: Selected, filter: Any) -> Selected:
-    mask = matching(filter, part.columns)
+    mask = matching(filter, part.columns, indexed=False)
     if mask is None:
         return part
     return part._replace(mask=mask if part.mask is None else part.mask & mask)

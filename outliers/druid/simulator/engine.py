@@ -85,6 +85,7 @@ class _Query(NamedTuple):
     filter: Any
     context: Mapping[str, Any]
     virtual: Sequence[Mapping[str, Any]]
+    descending: bool
     deadline: float
 
 
@@ -97,6 +98,8 @@ class Engine:
     def answer(self, query: Any) -> Answer:
         """Rows of a query, or the Refusal that Druid would answer."""
         if not isinstance(query, Mapping):
+            if query is None:
+                raise refusal.nothing_at_all()
             raise refusal.unknown_type() if isinstance(query, str) else refusal.wrong_shape()
         kinds: dict[Any, Callable[[Mapping[str, Any], _Query], list[dict[str, Any]]]] = {
             "timeseries": self._timeseries,
@@ -132,7 +135,8 @@ class Engine:
         timeout_ms = _timeout(context)
         deadline = began + timeout_ms / 1000 if timeout_ms else float("inf")
         virtual = query.get("virtualColumns") or ()
-        return _Query(tables, intervals, grid, query.get("filter"), context, virtual, deadline)
+        descending = query.get("descending") in (True, "true")
+        return _Query(tables, intervals, grid, query.get("filter"), context, virtual, descending, deadline)
 
     def _tables_of(self, source: Any) -> Sequence[Table]:
         if isinstance(source, Mapping):
@@ -165,7 +169,7 @@ class Engine:
         if _is_set(read.context, "skipEmptyBuckets"):
             filled = aggregated({"type": "count", "name": ""}, selected, len(starts))
             order = [i for i in order if filled[i]]
-        if query.get("descending") in (True, "true"):
+        if read.descending:
             order = order[::-1]
         order = order[:limit]
         result: list[dict[str, Any]] = [{"timestamp": stamps[i], "result": rows[i]} for i in order]
@@ -236,14 +240,18 @@ def _grid(value: Any) -> _Grid:
         if kind == "duration":
             return _duration(value)
         if kind == "period":
+            if value.get("period") is None:
+                raise refusal.bad_value()
             try:
                 Period.parse(str(value.get("period")))
             except ValueError as error:
                 raise refusal.bad_period() from error
     elif value is None:
         raise refusal.bad_value()
+    elif not isinstance(value, str):
+        raise refusal.wrong_shape()
     else:
-        kind = str(value).lower()
+        kind = value.lower()
     if kind in ("all", "none"):
         return _Grid(step=(1, 0)) if kind == "none" else _Grid()
     try:
@@ -314,7 +322,7 @@ def _buckets(read: _Query) -> tuple[Milliseconds, list[Block]]:
     """Starts of the buckets that are answered, and the blocks of rows, cut to the asked intervals.
 
     A segment answers for the time from its first row to the end of its last row's bucket (Druid's CursorGranularizer);
-    `all` is stamped with the start of the first such time, or of the interval where there is none.
+    `all` is stamped with the start of the first (descending: last) such time.
     """
     starts: list[Milliseconds] = []
     blocks: list[Block] = []
@@ -328,7 +336,7 @@ def _buckets(read: _Query) -> tuple[Milliseconds, list[Block]]:
                     starts.append(read.grid.starts(low, high))
             blocks.extend(table.blocks(start_ms, end_ms, sensors))
     if read.grid == _Grid() and starts:
-        return min(starts), blocks
+        return (max if read.descending else min)(starts), blocks
     return (np.unique(np.concatenate(starts)) if starts else np.empty(0, np.int64)), blocks
 
 
@@ -365,9 +373,7 @@ def _by_bucket(read: _Query, starts: Milliseconds, blocks: Sequence[Block]) -> l
     return result
 
 
-def _total_of_nothing(
-    aggregations: Sequence[Mapping[str, Any]], posts: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _total_of_nothing(aggregations: Sequence[Mapping[str, Any]], posts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What `grandTotal` says where there is no row: even a count is null, only a distinct count is 0."""
     row = {output_name(each): 0.0 if is_sketch(each) else None for each in aggregations}
     for post in posts:

@@ -21,9 +21,13 @@ Mask = NDArray[np.bool_]
 Test = Callable[[str], bool]  # of a value that is not null
 
 
-def matching(filter: Any, columns: Columns) -> Optional[Mask]:
-    """Rows that a filter selects, bool [R]; None for all of them."""
-    return None if filter is None else _evaluate(filter, columns, False)
+def matching(filter: Any, columns: Columns, indexed: bool = True) -> Optional[Mask]:
+    """Rows that a filter selects, bool [R]; None for all of them.
+
+    indexed: Druid reads the query's own filter from its indexes, one inside an aggregation row by row; the two differ
+    in what a bound says of null.
+    """
+    return None if filter is None else _evaluate(filter, columns, False, indexed)
 
 
 def check(filter: Any) -> None:
@@ -31,7 +35,7 @@ def check(filter: Any) -> None:
     if filter is None:
         return
     if not isinstance(filter, Mapping):
-        raise refusal.wrong_shape()
+        raise refusal.wrong_shape() if isinstance(filter, list) else refusal.unknown_type()
     kind = filter.get("type")
     if kind in ("and", "or"):
         if not isinstance(filter.get("fields"), list):
@@ -48,6 +52,8 @@ def check(filter: Any) -> None:
         for key in _REQUIRED.get(str(kind), ()):
             if filter.get(key) is None:
                 raise refusal.bad_value()
+        if kind in ("bound", "range") and filter.get("lower") is None and filter.get("upper") is None:
+            raise refusal.bad_value()
 
 
 def sensors_of(filter: Any) -> Optional[frozenset[str]]:
@@ -70,14 +76,14 @@ def sensors_of(filter: Any) -> Optional[frozenset[str]]:
     return None
 
 
-def _evaluate(filter: Mapping[str, Any], columns: Columns, unknown: bool) -> Mask:
+def _evaluate(filter: Mapping[str, Any], columns: Columns, unknown: bool, indexed: bool) -> Mask:
     kind = filter["type"]
     if kind in ("true", "false"):
         return np.full(len(columns), kind == "true")
     if kind == "not":
-        return ~_evaluate(filter["field"], columns, not unknown)
+        return ~_evaluate(filter["field"], columns, not unknown, indexed)
     if kind in ("and", "or"):
-        masks = [_evaluate(field, columns, unknown) for field in filter["fields"]]
+        masks = [_evaluate(field, columns, unknown, indexed) for field in filter["fields"]]
         if not masks:
             return np.full(len(columns), kind == "and")
         together: Mask = (np.logical_and if kind == "and" else np.logical_or).reduce(masks)
@@ -89,6 +95,8 @@ def _evaluate(filter: Mapping[str, Any], columns: Columns, unknown: bool) -> Mas
         return _within(filter, columns)
     column = columns.texts(str(filter.get("dimension", filter.get("column"))))
     test, on_null = _KINDS[kind](filter)
+    if kind == "bound" and _compares_null(filter, columns, indexed):
+        on_null = None
     return _apply(column, test, on_null, unknown)
 
 
@@ -153,23 +161,31 @@ def _regex(filter: Mapping[str, Any]) -> tuple[Test, Optional[bool]]:
     return (lambda each: pattern.search(each) is not None), None
 
 
+def _compares_null(filter: Mapping[str, Any], columns: Columns, indexed: bool) -> bool:
+    """Whether a bound leaves null unknown: on numbers, and where the index of a text's range answers it."""
+    if filter["dimension"] in columns.block.numbers:
+        return True
+    ranged = filter.get("lower") is not None and filter.get("ordering", "lexicographic") == "lexicographic"
+    return indexed and ranged and filter["dimension"] in columns.block.texts
+
+
 def _bound(filter: Mapping[str, Any]) -> tuple[Test, Optional[bool]]:
     key = _ordering(filter.get("ordering", "lexicographic"))
-    return _between(
+    test = _between(
         key, filter.get("lower"), filter.get("upper"), bool(filter.get("lowerStrict")), bool(filter.get("upperStrict"))
     )
+    return test, filter.get("lower") is None  # null is below everything
 
 
 def _range(filter: Mapping[str, Any]) -> tuple[Test, Optional[bool]]:
     key = _ordering("lexicographic" if str(filter.get("matchValueType")).upper() == "STRING" else "numeric")
-    return _between(
+    test = _between(
         key, filter.get("lower"), filter.get("upper"), bool(filter.get("lowerOpen")), bool(filter.get("upperOpen"))
     )
+    return test, None
 
 
-def _between(
-    key: Callable[[str], Any], lower: Any, upper: Any, lower_open: bool, upper_open: bool
-) -> tuple[Test, Optional[bool]]:
+def _between(key: Callable[[str], Any], lower: Any, upper: Any, lower_open: bool, upper_open: bool) -> Test:
     low = None if lower is None else key(as_text(lower))
     high = None if upper is None else key(as_text(upper))
 
@@ -178,7 +194,7 @@ def _between(
         above = low is None or (value > low if lower_open else value >= low)
         return bool(above and (high is None or (value < high if upper_open else value <= high)))
 
-    return test, None
+    return test
 
 
 def _ordering(name: Any) -> Callable[[str], Any]:

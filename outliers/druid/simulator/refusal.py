@@ -36,8 +36,13 @@ def bad_value() -> Refusal:
     return _unhandled(f"{_JACKSON}.exc.ValueInstantiationException")
 
 
+def nothing_at_all() -> Refusal:
+    """The JSON `null`."""
+    return _unhandled("java.lang.NullPointerException")
+
+
 def unknown_type() -> Refusal:
-    """A `type` or `queryType` that names no class."""
+    """A `type` or `queryType` that names no class, or a text where an object with one belongs."""
     return _unhandled(f"{_JACKSON}.exc.InvalidTypeIdException")
 
 
