@@ -13,8 +13,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from outliers.infer.reach import reach
 from outliers.infer.rhythm import PERIODS_NEEDED, rhythm
-from outliers.infer.scales import CLIPS, WIDTHS, Bools, Floats, Windows, quantiles, robust_size, settled
+from outliers.infer.scales import Bools, Floats, Windows, quantiles, robust_size, settled
 from outliers.infer.scores import Scores
 from outliers.series import Series
 
@@ -25,11 +26,6 @@ DEFAULT_CONTAMINATION = 0.01
 WEEK_S = 7 * 86_400
 TWO_HOURS_S = 7_200
 LEAST_RELATIVE_SIZE = 1e-3  # of the metric's median: smaller moves of a flat series are rounding
-JOINT_CLIP = 5.0
-# What the averages over WIDTHS usually reach (their 99 % quantile), and for how many windows' worth of points this is
-# believed against the query itself: a short query must be able to be unusual as a whole.
-USUAL_ENERGY = np.array([6.0, 4.5, 3.5, 3.0, 2.5])
-USUAL_WEIGHT = 10.0
 
 
 class _Predictions(NamedTuple):
@@ -58,8 +54,8 @@ def score(
 
     k: distance of the line (1 = the usual quantile). mode: "whole", or "causal": each point by the points before it.
     sensitivity (0..1]: moves the line when `k` is not given, to 0.95 / sensitivity of its default distance.
-    contamination (0..0.5): share of points that is expected to be unusual: averages are calibrated by their quantile
-    at 1 - contamination.
+    contamination (0..0.05): share of points that is expected to be unusual; up to ten times as many do not change what
+    counts as usual, and the more there are the less it takes to be one of them.
     """
     causal = mode == "causal"
     distance = line(k, mode, sensitivity)
@@ -72,7 +68,7 @@ def score(
     predictions = _predict(values, windows, series, causal)
     centre, stiffness, spread = _combined(predictions)
     e = np.where(seen, stiffness * (np.where(seen, values, 0.0) - centre) ** 2 + spread, 0.0)
-    reached = _Reached(e, windows, distance, min(max(contamination, 0.0), 0.5))
+    reached = reach(e, windows, distance, min(max(contamination, 0.0), 0.05))
     half = np.sqrt(np.maximum(reached.room - spread, 0.0) / np.maximum(stiffness, 1e-300))
     forecast = _forecast(predictions, values)
     scores = Scores(
@@ -148,63 +144,6 @@ def _forecast(predictions: _Predictions, values: Floats) -> Floats:
             if len(seen):
                 row[missing] = np.interp(np.flatnonzero(missing), seen, source[seen])
     return forecast
-
-
-class _Reached:
-    """How far each point's averages reach, [M, T]: `score`, `own`, and `room`, the own energy that meets the line."""
-
-    def __init__(self, e: Floats, windows: Windows, distance: float, contamination: float) -> None:
-        self.score = np.zeros(e.shape)
-        self.own = np.zeros(e.shape)
-        self.room = np.full(e.shape, np.inf)
-        metrics = e.shape[0]
-        observed = np.maximum(windows.seen.sum(axis=0), 1)
-        joint_own = np.minimum(e, JOINT_CLIP**2) / observed
-        joint = joint_own.sum(axis=0)
-        for position, (width, clip) in enumerate(zip(WIDTHS, CLIPS)):
-            clipped = np.minimum(e, clip**2)
-            u = clipped if metrics == 1 else np.where(windows.seen, 0.5 * (clipped + joint), 0.0)
-            total, count = windows.energy(u, width)
-            mean = total / np.maximum(count, 1.0)
-            usual = self._usual(mean, position, windows, contamination)
-            ratio = np.sqrt(mean / usual) / distance
-            np.maximum(self.score, ratio, out=self.score)
-            if position == 0:
-                self.own = ratio
-            # Energy that this point alone may have, in u; the others at their forecast where they are over the line.
-            limit = distance**2 * usual * np.maximum(count, 1.0 - windows.seen + count)
-            room = limit - (total - u)
-            room = np.where(room > 0, room, limit)
-            if metrics > 1:
-                room = _solve(room, clip**2, joint - joint_own, observed)
-            else:
-                room = np.where(room >= clip**2, np.inf, room)
-            np.minimum(self.room, room, out=self.room)
-
-    @staticmethod
-    def _usual(mean: Floats, position: int, windows: Windows, contamination: float) -> Floats:
-        def quantile(x: Floats) -> Floats:
-            reached = quantiles(x, (1.0 - contamination,))[0]
-            here = np.maximum((~np.isnan(x)).sum(axis=-1, keepdims=True), 1) / WIDTHS[position]
-            prior = USUAL_ENERGY[position]
-            reached = np.maximum(np.nan_to_num(reached), 1e-3 * prior)
-            trust = here / (here + USUAL_WEIGHT)
-            return np.exp(trust * np.log(reached) + (1.0 - trust) * np.log(prior))
-
-        usual = settled(quantile, np.where(windows.seen, mean, np.nan), windows.causal)
-        return np.where(np.isnan(usual), np.inf, usual)
-
-
-def _solve(room: Floats, clip2: float, others: Floats, observed: Floats) -> Floats:
-    """Largest e with ½ min(e, clip²) + ½ (others + min(e, joint clip²) / observed) ≤ room; inf where every e is."""
-    low, high = min(clip2, JOINT_CLIP**2), max(clip2, JOINT_CLIP**2)
-    room = 2.0 * room - others
-    share = 1.0 / observed
-    both = 1.0 + share
-    after = np.where(clip2 > JOINT_CLIP**2, 1.0, share)
-    at_low = low * both
-    beyond = low + (room - at_low) / after
-    return np.where(room <= at_low, room / both, np.where(beyond < high, beyond, np.inf))
 
 
 def _reason(series: Series, seen: Bools) -> str:

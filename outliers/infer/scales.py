@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-WIDTHS = (3, 9, 31, 91, 271)  # points
-CLIPS = tuple(max(2.5, 30.0 * (3.0 / width) ** 0.5) for width in WIDTHS)  # a long scale must not see one spike
-
 FIRST_RENEWAL = 8  # points: before that a causal detector has seen too little to call anything unusual
 HISTORY = 10_080  # points that a causal statistic looks back
 
