@@ -129,7 +129,7 @@ def _prepare(granularity: int, series: Series) -> tuple[Scaling, measure.Data]:
     """Scaling and rhythm without what is suspicious, and the trimmed deviations in scaled units."""
     first = fit_scaling(series.timestamps, series.values, series.step_s)
     g = first.deviations(series.timestamps, series.values, series.step_s)
-    out = trim.suspicious(g, _moving_level(g, recent_points(series.step_s)), series.step_s)
+    out = trim.suspicious(g, moving_level(g, recent_points(series.step_s)), series.step_s)
     values = np.where(out, np.nan, series.values)
     scaling = fit_scaling(series.timestamps, values, series.step_s)
     g = scaling.deviations(series.timestamps, values, series.step_s)
@@ -152,7 +152,7 @@ def level_points(step_s: int) -> int:
     return max(round(_LEVEL_DAYS * DAY_S / step_s), 13) | 1
 
 
-def _moving_level(g: np.ndarray, width: int) -> np.ndarray:
+def moving_level(g: np.ndarray, width: int) -> np.ndarray:
     """Moving mean, refined once by the deviations clipped at their mean size, as the graph's levels are."""
 
     def mean(x: np.ndarray) -> np.ndarray:

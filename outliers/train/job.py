@@ -34,12 +34,13 @@ from outliers.errors import (
     TooLittleData,
     TrainingError,
 )
-from outliers.infer.metadata import MODES, Line, ModelMeta
+from outliers.infer.metadata import ModelMeta
 from outliers.infer.model import Model
 from outliers.series import Series
 from outliers.store import Latest, Store, key_of, new_version, open_store
+from outliers.train.build import Built, build
 from outliers.train.fetch import Past, Subject, fetch, new_holes, points, said
-from outliers.train.fit import FitSettings, Fitted, fit, read_weights
+from outliers.train.fit import FitSettings, read_weights
 from outliers.train.outcome import Outcome, declined
 
 logger = logging.getLogger(__name__)
@@ -203,8 +204,12 @@ class _Job:
         """Fit, judge and write a model. Raises TooLittleData, TrainingError with the gate's reason."""
         settings = FitSettings(epochs=self.config.outliers.epochs, batch_size=self.config.outliers.batch_size)
         with self.timed("fit"):
-            fitted = fit(past.series, settings, progress=self._fitting)
-        meta = self._meta(past, fitted, version)
+            start_from = self._start_from({text: s.step_s for text, s in past.series.items()})
+            built = build(past.series, settings, serving=self.serving, start_from=start_from, progress=self._fitting)
+        if not built.gate.passed:
+            raise TrainingError(f"the gate refuses it: {'; '.join(built.gate.reasons)}")
+        fitted = built.fitted
+        meta = self._meta(past, built, version)
         with self.timed("export"):
             onnx = export(fitted, meta)
         with self.timed("parity"):
@@ -218,9 +223,9 @@ class _Job:
     def _fitting(self, part: float, text: str) -> None:
         self.tell({"part": round(part, 3), "text": text})
 
-    def _meta(self, past: Past, fitted: Fitted, version: str) -> ModelMeta:
+    def _meta(self, past: Past, built: Built, version: str) -> ModelMeta:
         subject, created = self.subject, datetime.now(timezone.utc)
-        lines = {text: {mode: Line(1.25) for mode in MODES} for text in fitted.granularities}
+        fitted = built.fitted
         return ModelMeta(
             name=self.name,
             version=version,
@@ -228,12 +233,12 @@ class _Job:
             filter=subject.filter,
             metrics=fitted.metrics,
             granularities=fitted.granularities,
-            lines=lines,
+            lines=built.lines,
             aggregations=subject.aggregations,
             trained_from=past.start_s,
             trained_to=past.end_s,
             points=fitted.points,
-            validation={"uncovered": [list(span) for span in past.uncovered]},
+            validation={"uncovered": [list(span) for span in past.uncovered], **built.validation},
             created_at=created.strftime("%Y-%m-%dT%H:%M:%SZ"),
             parent=self.served.version if self.served else None,
             libraries={name: importlib.metadata.version(name) for name in ("torch", "onnx", "numpy")},

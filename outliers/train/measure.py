@@ -125,7 +125,7 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> tuple[np.ndarray
 def _column_data(x: Tensor, there: Tensor) -> np.ndarray:
     """Points below one another [N, M], NaN where missing."""
     flat = x.reshape(-1, x.shape[-1])
-    return torch.where(there, flat, torch.nan).numpy().astype(np.float64)
+    return torch.where(there, flat, torch.nan).numpy()
 
 
 def _mean(x: np.ndarray) -> np.ndarray:

@@ -54,13 +54,13 @@ def quantile(values: Floats, share: float) -> Floats:
 
 def sorted_quantiles(values: Floats, shares: tuple[float, ...]) -> list[Floats]:
     """Several quantiles from one sort, each [M]."""
-    ordered = np.sort(values, axis=0)  # NaN go last
-    count = np.isfinite(ordered).sum(0)
-    columns = np.arange(values.shape[1])
+    ordered = np.sort(np.ascontiguousarray(values.T), axis=1)  # rows of memory sort ten times as fast; NaN go last
+    count = np.isfinite(values).sum(0)
+    rows = np.arange(len(ordered))
     result = []
     for share in shares:
         at = np.clip(np.round(share * (count - 1)).astype(int), 0, None)
-        result.append(np.where(count > 0, ordered[np.minimum(at, len(ordered) - 1), columns], np.nan))
+        result.append(np.where(count > 0, ordered[rows, np.minimum(at, len(values) - 1)], np.nan))
     return result
 
 
@@ -94,10 +94,10 @@ def _fit_rhythm(
     """Median course over the cycles, as much of it as predicts cycles that were left out; none if too few."""
     metrics = scaled.shape[1]
     none = Rhythm(cycle_s, np.zeros((1, metrics)))
-    cycles = _by_cycle(timestamps, scaled, cycle_s, bins)
+    cycles: Floats = _by_cycle(timestamps, scaled, cycle_s, bins)
     if bins < 2 or len(cycles) < least:
         return none
-    cycles = cycles - _median(cycles.reshape(len(cycles), bins, metrics), 1)[:, None]
+    cycles -= _median(cycles.reshape(len(cycles), bins, metrics), 1)[:, None]
     folds = np.arange(len(cycles)) % min(_FOLDS, len(cycles))
     error = np.zeros((len(_FACTORS), metrics))
     for fold in range(folds.max() + 1):
@@ -131,12 +131,12 @@ def _by_cycle(timestamps: NDArray[np.int64], scaled: Floats, cycle_s: int, bins:
 
 def _median(x: Floats, axis: int) -> Floats:
     """Median over what is not NaN, 0 where nothing is."""
-    ordered = np.sort(x, axis=axis)
-    count = np.isfinite(ordered).sum(axis, keepdims=True)
-    low = np.take_along_axis(ordered, np.maximum((count - 1) // 2, 0), axis)
-    high = np.take_along_axis(ordered, np.maximum(count // 2, 0).clip(max=ordered.shape[axis] - 1), axis)
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(x, axis, -1)), axis=-1)
+    count = np.isfinite(ordered).sum(-1, keepdims=True)
+    low = np.take_along_axis(ordered, np.maximum((count - 1) // 2, 0), -1)
+    high = np.take_along_axis(ordered, np.minimum(count // 2, ordered.shape[-1] - 1), -1)
     high = np.where(count > 0, np.where(np.isfinite(high), high, low), 0.0)
-    return ((np.nan_to_num(low) + high) / 2).squeeze(axis)
+    return ((np.nan_to_num(low) + high) / 2).squeeze(-1)
 
 
 def _course(cycles: Floats, smooth: int) -> Floats:

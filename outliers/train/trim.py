@@ -22,7 +22,7 @@ def suspicious(g: Floats, recent: Floats, step_s: int) -> NDArray[np.bool_]:
     """
     difference = np.diff(g, axis=0, prepend=g[:1])
     parts = [_z(g - np.nan_to_num(quantile(g, 0.5))), _z(g - recent), _z(difference)]
-    energy = sum(np.nan_to_num(z) ** 2 for z in parts) / len(parts)
+    energy = np.mean([np.nan_to_num(z) ** 2 for z in parts], axis=0)
     root = np.sqrt(_moving_mean(energy, _SMOOTH))
     line = np.clip(quantile(np.where(np.isfinite(g), root, np.nan), 0.98), _LEAST, _MOST)
     out = np.zeros(g.shape, bool)

@@ -1,0 +1,113 @@
+"""Where the line has to lie for an alarm budget, counted on held-out time; it must not know how a model is fitted.
+
+The alarms are those that the judge would raise (second witness, own contribution, runs), at the metric that is
+furthest out; runs less than an hour apart are one alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outliers.infer import witness
+from outliers.infer.judge import FEW_POINTS, KEEP, OWN_SHARE, PLAIN
+from outliers.infer.metadata import MODES, Line
+from outliers.infer.scores import Scores
+from outliers.series import Series
+
+BUDGETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)  # alarms a day
+FIXED = {("whole", 1): 1.25, ("causal", 1): 1.6, ("whole", 2): 1.1, ("causal", 2): 1.4}  # by mode; 2 = several metrics
+LEAST_K, MOST_K = 1.0, 2.0
+LEAST_DAYS = 1.0  # held-out time below which only the fixed line is known
+_GRID = np.round(np.geomspace(0.8, 4.0, 41), 4)
+_TAIL = 0.15  # how far k rises while the alarms fall e-fold, where there are too few to count
+_DAY_S, _ALARM_GAP_S = 86_400, 3600
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out time, scored at k = 1, of the metric furthest out at each point [T]; first: of the points that count."""
+
+    distance: NDArray[np.float64]
+    own: NDArray[np.float64]
+    agreed: NDArray[np.bool_]
+    first: int
+    step_s: int
+    mode: str
+
+    @property
+    def days(self) -> float:
+        return (len(self.distance) - self.first) * self.step_s / _DAY_S
+
+    def part(self, start: float, stop: float) -> Held:
+        """A share of the points that count."""
+        n = len(self.distance) - self.first
+        a, b = self.first + int(n * start), self.first + int(n * stop)
+        return Held(self.distance[:b], self.own[:b], self.agreed[:b], a, self.step_s, self.mode)
+
+
+def fixed_line(mode: str, metrics: int) -> float:
+    """The line where held-out time is too short to count on."""
+    return FIXED[mode, min(metrics, 2)]
+
+
+def held(series: Series, scores: Scores, first: int, mode: str) -> Held:
+    """Reduce a scored series (lead-in before row `first`) to what the counting needs."""
+    rows = np.arange(len(series))
+    s = np.where(np.isfinite(series.values), np.nan_to_num(scores.score.astype(np.float64)), 0.0)
+    column = s.argmax(1)
+    agreed = np.zeros(len(series), np.bool_)
+    for metric in np.unique(column[s[rows, column] >= _GRID[0]]):
+        seen = witness.score(series.values[:, metric], series.timestamps, series.step_s, mode)
+        agreed |= witness.agreement(seen, mode) & (column == metric)
+    if len(series) < FEW_POINTS:
+        agreed[:] = True
+    own = np.nan_to_num(scores.own[rows, column].astype(np.float64))
+    return Held(s[rows, column], own, agreed, first, series.step_s, mode)
+
+
+def alarms(h: Held, k: float) -> int:
+    """Alarms at a line: runs that hold a confirmed point, those less than an hour apart taken as one."""
+    confirmed = (h.distance >= k) & (h.own >= OWN_SHARE * k) & (h.agreed | (h.distance >= PLAIN * k))
+    confirmed[: h.first] = False
+    at = np.flatnonzero(confirmed)
+    if not len(at):
+        return 0
+    run = np.cumsum(np.diff((h.distance >= KEEP * k).astype(np.int8), prepend=0) > 0)
+    apart = (np.diff(run[at]) > 0) & (np.diff(at) * h.step_s >= _ALARM_GAP_S)
+    return 1 + int(apart.sum())
+
+
+def line(h: Held, metrics: int) -> Line:
+    """k for each budget; only the fixed line where the held-out time is too short."""
+    fixed = fixed_line(h.mode, metrics)
+    if h.days < LEAST_DAYS:
+        return Line(fixed)
+    count = np.array([alarms(h, k) for k in _GRID], float)
+    count = np.maximum.accumulate(count[::-1])[::-1]  # more of them at a higher line are runs that fell apart
+    return Line(fixed, {b: round(_k_for(count, b * h.days), 4) for b in BUDGETS})
+
+
+def _k_for(count: NDArray[np.float64], allowed: float) -> float:
+    """The lowest k with at most so many alarms; where less than one is allowed, on along the usual tail."""
+    enough = np.flatnonzero(count <= max(allowed, 1.0))
+    k = float(_GRID[enough[0]]) if len(enough) else float(_GRID[-1])
+    if allowed < 1.0:
+        k += _TAIL * float(np.log(1.0 / allowed))
+    return float(np.clip(k, LEAST_K, MOST_K))
+
+
+def lines(
+    held_by: Mapping[tuple[str, str], Held], granularities: Mapping[str, int], metrics: int
+) -> dict[str, dict[str, Line]]:
+    """Lines of every granularity and mode; held_by: (granularity, mode) -> held-out time, where there is any."""
+    return {
+        name: {
+            mode: line(held_by[name, mode], metrics) if (name, mode) in held_by else Line(fixed_line(mode, metrics))
+            for mode in MODES
+        }
+        for name in granularities
+    }
