@@ -41,10 +41,10 @@ def queue(redis_server: RedisServer) -> TrainingQueue:
 def start_worker(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
+    def start(*arguments: str, config: str = "") -> subprocess.Popen[bytes]:
         log = open(tmp_path / f"worker-{len(started)}.log", "wb")  # noqa: SIM115
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "tasks.py"), str(redis_server.port), *arguments],
+            [sys.executable, str(HERE / "tasks.py"), config or str(redis_server.port), *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), str(HERE)])},
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from rq import get_current_job
 
-from outliers.config import Config
+from outliers.config import Config, load_config
 from outliers.train.outcome import Outcome
 from outliers.train.worker import _running
 
@@ -56,13 +56,19 @@ def config_for(port: int, **training: object) -> Config:
 
 
 def main() -> None:
+    """Work as the verb does, with times made short; argv: a Redis port or a configuration file, and --burst."""
     from outliers.log import set_up
-    from outliers.train import worker
+    from outliers.train import queue, worker
 
     set_up()
-    worker.preload = lambda: None  # torch is not what these jobs are about
     worker.BEAT_S, worker.LEASE_S, worker.MAINTENANCE_S, worker.GRACE_S, worker.REDIS_PAUSE_S = 1, 4, 1, 3, 1
-    sys.exit(worker.run_work(config_for(int(sys.argv[1])), burst="--burst" in sys.argv))
+    queue.BACKOFF_S = (2,)
+    if sys.argv[1].endswith(".ini"):
+        config = load_config(sys.argv[1], {})
+    else:
+        config = config_for(int(sys.argv[1]))
+        worker.preload = lambda: None  # torch is not what these jobs are about
+    sys.exit(worker.run_work(config, burst="--burst" in sys.argv))
 
 
 if __name__ == "__main__":
