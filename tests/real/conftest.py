@@ -118,13 +118,13 @@ def system(
     whole = System(tmp_path_factory.mktemp("system"), sections)
     whole.configure(
         {
-            "Outliers": {"schedule_hour": "* * * * *"},
             "OutliersServerProduction": {"outliers_server_workers": 2},
+            "Outliers": {"schedule_hour": "* * * * *"},
             "Training": {"granularities": "PT1M,PT5M,PT1H", "days": DAYS, "retries": 1},
             "Detection": {"stale_s": 10**9},  # the traffic's clock stands still
             "Druid": {"timeout_s": 5},
             "Store": {"refresh_s": 1},
-            "Consul": {"check_interval_s": 1},
+            "Consul": {"check_interval_s": 1, "enabled": "false"},
         }
     )
     yield whole
@@ -167,11 +167,26 @@ def trained(system: System) -> Trained:
 
 @pytest.fixture(scope="session")
 def executor(system: System, trained: Trained) -> Iterator[Executor]:
+    """An executor as it comes, with all models; registered in Consul by hand only, as the cookbook does it."""
+    running = served(system, trained)
+    yield running
+    running.process.close()
+
+
+@pytest.fixture(scope="session")
+def tried(system: System, trained: Trained) -> Iterator[Executor]:
+    """An executor for faults: it remembers no answer that would hide one, and keeps itself in Consul."""
+    system.configure({"Druid": {"cache_s": 0, "history_s": 0}, "Consul": {"enabled": "true"}})
+    running = served(system, trained)
+    yield running
+    running.process.close()
+
+
+def served(system: System, trained: Trained) -> Executor:
     running = system.serve()
     running.wait_ready()
     wait_until(lambda: set(running.models()) == set(trained.names), 30, "the models", [running.process])
-    yield running
-    running.process.close()
+    return running
 
 
 T = TypeVar("T")

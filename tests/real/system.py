@@ -10,8 +10,9 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,6 @@ class Executor:
         return {each[1]: float(each[2]) for each in samples if each}
 
 
-def seconds_until(right: Callable[[], bool], timeout_s: float, what: str) -> float:
-    """Measure how long something takes to be right again."""
-    return wait_until(right, timeout_s, what)
-
-
 def flow_query(sensor: str, interval: str, granularity: Any = "minute") -> Query:
     """Ask for a sensor's traffic as the documented example does."""
     return {
@@ -143,3 +139,15 @@ def flow_query(sensor: str, interval: str, granularity: Any = "minute") -> Query
             {"type": "hyperUnique", "name": "clients", "fieldName": "clients"},
         ],
     }
+
+
+def utc(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def between(start_s: float, end_s: float) -> str:
+    return f"{utc(start_s)}/{utc(end_s)}"
+
+
+def seconds_of(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()

@@ -9,6 +9,8 @@ import requests
 
 from tests.real.servers.process import Process, free_ports, wait_until
 
+SERVICE = "rb-aioutliers"
+
 
 class Consul:
     def __init__(self, program: Path, folder: Path) -> None:
@@ -31,10 +33,6 @@ class Consul:
 
     def close(self) -> None:
         self.process.close()
-
-    def instances(self, service: str, passing: bool = True) -> list[Any]:
-        """Ask which instances of a service there are, as its users ask."""
-        return instances(self.url, service, passing)
 
     def _ready(self) -> bool:
         try:

@@ -1,0 +1,188 @@
+"""A real Druid that fails: what callers and trainers are told meanwhile, and that all is right again by itself."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.real.conftest import FaultTable, ours
+from tests.real.servers.druid import Druid
+from tests.real.servers.fleet import Place
+from tests.real.servers.process import wait_until
+from tests.real.system import Answer, Executor, Query, System, between, flow_query, utc
+from tests.real.traffic import NOW_S
+
+DAY_S = 86_400
+SENSOR = "branch-lyon"
+QUERY = flow_query(SENSOR, between(NOW_S - 2 * DAY_S, NOW_S - DAY_S))
+MODEL_KEYS = ("name", "version", "kind")
+
+
+@pytest.fixture(scope="module")
+def cluster(druid: Place) -> Druid:
+    return ours(druid, Druid)
+
+
+@pytest.fixture(autouse=True)
+def _whole_again(cluster: Druid, tried: Executor, baseline: Answer) -> Iterator[None]:
+    """Whatever a test did, the next one finds a Druid that answers."""
+    yield
+    for node in cluster.nodes.values():
+        if not node.running:
+            node.start()
+        node.signal(signal.SIGCONT)
+    wait_until(lambda: right(tried, baseline), 90, "Druid", list(cluster.nodes.values()))
+
+
+@pytest.fixture(scope="module")
+def baseline(tried: Executor) -> Answer:
+    """The answer before anything went wrong."""
+    answer = tried.calculate(QUERY)
+    assert answer.status == 200 and answer.told == "right", answer.body
+    assert answer.body["lead_in"] == "P1D" and len(answer.prediction) == 1440
+    return answer
+
+
+def right(tried: Executor, baseline: Answer) -> bool:
+    answer = tried.calculate(QUERY)
+    same = all(answer.body.get(key) == baseline.body[key] for key in ("anomalies", "prediction", "model"))
+    return answer.status == 200 and answer.told == "right" and same
+
+
+def until_right(begin: Callable[[], None], tried: Executor, baseline: Answer) -> float:
+    """Do what repairs, and measure how long until the answer is the one it was."""
+    started = time.monotonic()
+    begin()
+    wait_until(lambda: right(tried, baseline), 90, "the right answer", [tried.process])
+    return time.monotonic() - started
+
+
+def outcome_of(system: System, name: str = SENSOR) -> str:
+    """Train now, at once and for the last time; what it came to."""
+    _, text = system.run("train", name, "--json")
+    (line,) = [each for each in text.splitlines() if each.startswith("{")]
+    return str(json.loads(line)["text"])
+
+
+def served_version(system: System) -> str:
+    code, text = system.run("models", "show", SENSOR, "--json")
+    assert code == 0, text
+    return str(json.loads(text)["served"]["version"])
+
+
+def test_a_broker_that_dies_in_mid_answer_is_told_and_its_return_noticed(
+    cluster: Druid, tried: Executor, baseline: Answer, faults: FaultTable
+) -> None:
+    broker, historical = cluster.nodes["broker"], cluster.nodes["historical"]
+    historical.signal(signal.SIGSTOP)  # keeps the broker at it
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(tried.calculate, QUERY)
+        time.sleep(0.7)
+        broker.kill()
+        answer = asked.result()
+    assert answer.status == 500 and "Druid" in answer.body["msg"], answer.body
+    assert answer.seconds < 4  # the broken connection is noticed, not waited for
+    down = tried.calculate(QUERY)
+    assert (down.status, down.body["msg"]) == (500, "Druid cannot be reached, or closes the connection") or (
+        down.status == 500 and "reached" in down.body["msg"]
+    )
+    historical.signal(signal.SIGCONT)
+    faults.add("broker killed in mid-answer", answer.told, until_right(broker.start, tried, baseline))
+
+
+def test_a_historical_that_hangs_is_a_time_out_and_goes_on(
+    cluster: Druid, tried: Executor, baseline: Answer, faults: FaultTable
+) -> None:
+    historical = cluster.nodes["historical"]
+    historical.signal(signal.SIGSTOP)
+    answer = tried.calculate(QUERY)
+    assert answer.status == 500 and "Druid" in answer.body["msg"] and "time" in answer.body["msg"], answer.body
+    assert 4 < answer.seconds < 10  # [Druid] timeout_s is 5 here
+
+    def go_on() -> None:
+        historical.signal(signal.SIGCONT)
+
+    faults.add("historical stopped past the time-out, continued", answer.told, until_right(go_on, tried, baseline))
+
+
+def test_a_historical_that_died_makes_no_outage_and_no_model(
+    cluster: Druid, tried: Executor, system: System, baseline: Answer, faults: FaultTable
+) -> None:
+    """First Druid answers 500, then 200 without the rows."""
+    version = served_version(system)
+    historical = cluster.nodes["historical"]
+    historical.kill()
+    failing = tried.calculate(QUERY)
+    assert failing.status == 500 and "Druid" in failing.body["msg"], failing.body
+    trained_on_failure = outcome_of(system)
+    assert trained_on_failure.startswith("failed: Druid"), trained_on_failure
+
+    empty: list[Answer] = []
+
+    def left_out() -> bool:
+        answer = tried.calculate(QUERY)
+        empty.append(answer)
+        return answer.status == 200
+
+    wait_until(left_out, 90, "answers without rows", [tried.process], every_s=1)
+    answer = empty[-1]
+    assert answer.anomalies == []
+    assert "Druid holds no data for" in answer.told and utc(NOW_S - 2 * DAY_S)[:13] in answer.told, answer.told
+    trained_on_nothing = outcome_of(system)
+    assert trained_on_nothing.startswith(f"kept {version}: "), trained_on_nothing
+    assert served_version(system) == version
+    faults.add("historical killed: while Druid answers 500", f"{failing.told}; training: {trained_on_failure}", None)
+    seconds = until_right(historical.start, tried, baseline)
+    told = f"{answer.told}; training: {trained_on_nothing.replace(version, '…')}"
+    faults.add("historical killed: while Druid answers 200 without rows; started again", told, seconds)
+
+
+def test_days_that_are_left_out_of_an_answer_are_no_outage_and_no_model(
+    cluster: Druid, tried: Executor, system: System, baseline: Answer, faults: FaultTable
+) -> None:
+    """Half an answer: two days in the middle have no segment loaded."""
+    version = served_version(system)
+    hole = between(NOW_S // DAY_S * DAY_S - 4 * DAY_S, NOW_S // DAY_S * DAY_S - 2 * DAY_S)
+    across = flow_query(SENSOR, between(NOW_S - 6 * DAY_S, NOW_S - DAY_S), "five_minute")
+    segments = f"{cluster.coordinator_url}/druid/coordinator/v1/datasources/rb_flow"
+    before = tried.calculate(across)
+
+    def mark(how: str) -> None:
+        requests.post(f"{segments}/{how}", json={"interval": hole}, timeout=10).raise_for_status()
+
+    def rows_missing() -> bool:
+        return len(tried.calculate(across).prediction) == len(before.prediction) - 2 * 288
+
+    mark("markUnused")
+    try:
+        wait_until(rows_missing, 60, "the days to be gone", [tried.process], every_s=0.5)
+        answer = tried.calculate(across)
+        assert answer.status == 200
+        assert "Druid holds no data for" in answer.told and hole[:10] in answer.told, answer.told
+        assert answer.anomalies == [each for each in before.anomalies if not in_hole(each["timestamp"], hole)]
+        outcome = outcome_of(system)
+        assert outcome.startswith(f"kept {version}: Druid holds no data for "), outcome
+        assert hole[:10] in outcome
+        assert served_version(system) == version
+    finally:
+        mark("markUsed")
+    begin = time.monotonic()
+    wait_until(lambda: same(tried, across, before), 60, "all days", [tried.process])
+    told = f"{answer.told}; training: {outcome.replace(version, '…')}"
+    faults.add("two days left out of a 200, loaded again", told, time.monotonic() - begin)
+
+
+def in_hole(timestamp: str, hole: str) -> bool:
+    start, end = hole.split("/")
+    return start[:10] <= timestamp[:10] < end[:10]
+
+
+def same(tried: Executor, query: Query, before: Answer) -> bool:
+    answer = tried.calculate(query)
+    return answer.told == "right" and answer.body["prediction"] == before.body["prediction"]
