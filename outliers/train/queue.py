@@ -75,6 +75,16 @@ def server_time_s(connection: redis.Redis) -> float:
     return float(seconds) + float(microseconds) / 1e6
 
 
+# Write a job's meta if, and only if, the execution still holds it: in one step, so that a node which was frozen in
+# between cannot write over what another has written since. Returns the seconds that the lease is good for.
+_SAVE_IF_HELD = """
+local now = redis.call('TIME')
+local left = (tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)) - now[1] - now[2] / 1000000
+if left > 0 then redis.call('HSET', KEYS[2], 'meta', ARGV[2]) end
+return tostring(left)
+"""
+
+
 class Leases(StartedJobRegistry):
     """RQ's started jobs; an execution's entry there, good until its score, is the worker's lease on the job.
 
@@ -113,6 +123,12 @@ class TrainingJob(Job):
     @property
     def started_job_registry(self) -> Leases:
         return Leases(self.origin, self.connection, job_class=TrainingJob, serializer=self.serializer)
+
+    def save_meta_if_held(self, execution: Execution) -> float:
+        """Save the meta unless the lease is lost; return how many seconds it is good for, 0 or less when it is lost."""
+        keys = [self.started_job_registry.key, self.key]
+        left = self.connection.eval(_SAVE_IF_HELD, 2, *keys, execution.composite_key, self._serialize_meta())
+        return float(left)
 
     def _handle_success(self, result_ttl: int, pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
         super()._handle_success(result_ttl, pipeline, *args, **kwargs)

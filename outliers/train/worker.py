@@ -69,8 +69,7 @@ class Running:
             return
         self._told_s = time.monotonic()
         try:
-            self.job.save_meta()
-            self._require()
+            self.save_meta()
         except (redis.ConnectionError, redis.TimeoutError) as exc:
             if time.monotonic() - self._seen_s > LEASE_S:
                 raise LeaseLost("Redis has been out of reach for longer than the lease on the job") from exc
@@ -78,12 +77,13 @@ class Running:
     def require_lease(self) -> None:
         """Raise LeaseLost unless Redis says, now, that this execution holds the job: asked right before publishing."""
         try:
-            self._require()
+            self.save_meta()
         except redis.RedisError as exc:
             raise LeaseLost("Redis is out of reach, and without the lease nothing is published") from exc
 
-    def _require(self) -> None:
-        if self.job.started_job_registry.seconds_left(self.execution) <= 0:
+    def save_meta(self) -> None:
+        """Write the job's meta if the job is still ours; raise LeaseLost otherwise."""
+        if self.job.save_meta_if_held(self.execution) <= 0:
             raise LeaseLost("the lease on the job ran out and another worker may have it")
         self._seen_s = time.monotonic()
 
@@ -113,7 +113,7 @@ def run_job(name: str) -> str | Retry:
             raise
         except Exception as error:
             job.meta["error"] = str(error) if isinstance(error, OutliersError) else f"internal error ({error!r:.300})"
-            job.save_meta()
+            running.save_meta()
             if may_pass(error) and (job.number_of_retries or 0) < len(tries):
                 unforeseen = not isinstance(error, OutliersError)
                 logger.warning("this try failed (%s); again later", job.meta["error"], exc_info=unforeseen)

@@ -77,7 +77,9 @@ def test_stopped_node_that_wakes_up_later_publishes_nothing(queue, start_worker,
     wait_for(lambda: queue.active_keys() == set())
     assert published(log) == 1 and lines(log)[-1] == f"publish {second.pid}"
     assert queue.outcome_counts() == {"published": 1}
+    job.refresh()
     assert job.get_status() is JobStatus.FINISHED
+    assert job.outcome["text"] == "published 1", "the one that woke up wrote over what the other had written"
 
 
 def test_job_whose_process_crashes_fails_with_a_reason_after_its_retries(queue, start_worker, tmp_path):
