@@ -19,7 +19,6 @@ from .errors import ConfigError
 from .ini import override, text_for, written_in
 from .settings import (
     PLACEHOLDERS,
-    ROLES,
     Setting,
     choice,
     integer,
@@ -38,7 +37,7 @@ from .settings import (
 
 SEARCHED_FILES = ("/etc/rb-aioutliers/config.ini", "/opt/rb-aioutliers/resources/src/config.ini")
 STATE_DIRECTORY = "/var/lib/rb-aioutliers"
-EXECUTOR, TRAINER = ("executor",), ("trainer",)
+EXECUTOR, TRAINER, BOTH = ("executor",), ("trainer",), ("executor", "trainer")
 
 _positive_s = number(0, above=True)
 
@@ -74,7 +73,7 @@ class Testing:
 class Outliers:
     SECTION: ClassVar = "Outliers"
     ROLES: ClassVar = TRAINER
-    metric: str = setting("bytes", read_text, "metric an answer is about where the request names none", roles=ROLES)
+    metric: str = setting("bytes", read_text, "metric an answer is about where the request names none", roles=BOTH)
     schedule_hour: str = setting("0 3 * * *", read_cron, "when to look for models that are due: cron line, UTC")
     epochs: int = setting(20, integer(1, 10000), "passes over the training data")
     batch_size: int = setting(32, integer(1, 65536), "windows in one training step")
@@ -100,7 +99,7 @@ class Shallow:
 @dataclass(frozen=True)
 class Druid:
     SECTION: ClassVar = "Druid"
-    ROLES: ClassVar = ROLES
+    ROLES: ClassVar = BOTH
     endpoint: str = setting("http://127.0.0.1:8082/druid/v2/", read_url, "address of the broker", key="druid_endpoint")
     connect_timeout_s: float = setting(2.0, _positive_s, "longest wait for a connection")
     timeout_s: float = setting(20.0, _positive_s, "longest wait for an answer")
@@ -119,7 +118,7 @@ class Druid:
 @dataclass(frozen=True)
 class Detection:
     SECTION: ClassVar = "Detection"
-    ROLES: ClassVar = ROLES
+    ROLES: ClassVar = BOTH
     lead_in: str = setting("auto", read_lead_in, "context asked before the interval: auto, none or an ISO period")
     empty: str = setting(
         "auto", choice("auto", "zero", "missing"), "what a bucket without events is to metrics that count"
@@ -133,7 +132,7 @@ class Detection:
 @dataclass(frozen=True)
 class Limits:
     SECTION: ClassVar = "Limits"
-    ROLES: ClassVar = ROLES
+    ROLES: ClassVar = BOTH
     body_kb: int = setting(8192, integer(1), "largest request body")
     points: int = setting(50000, integer(1), "most buckets that a query may ask for")
     metrics: int = setting(64, integer(1), "most metrics in one query")
@@ -146,7 +145,7 @@ class Limits:
 @dataclass(frozen=True)
 class Store:
     SECTION: ClassVar = "Store"
-    ROLES: ClassVar = ROLES
+    ROLES: ClassVar = BOTH
     kind: str = setting(
         "directory", choice("s3", "directory"), "where models are", default_text="s3 if `[AWS]` is set, else directory"
     )
@@ -164,7 +163,7 @@ class Store:
 @dataclass(frozen=True)
 class Aws:
     SECTION: ClassVar = "AWS"
-    ROLES: ClassVar = ROLES
+    ROLES: ClassVar = BOTH
     hostname: str = setting("", read_s3_address, "address of the S3; none = Amazon's", key="s3_hostname")
     public_key: str = setting("", read_text, "access key; none = the machine's own credentials", key="s3_public_key")
     private_key: str = setting("", read_text, "secret of the access key", key="s3_private_key", secret=True)
@@ -217,14 +216,14 @@ class Consul:
 @dataclass(frozen=True)
 class Log:
     SECTION: ClassVar = "Logger"
-    ROLES: ClassVar = ROLES
+    ROLES: ClassVar = BOTH
     file: str = setting("", read_text, "file to log to; none = standard error", key="log_file")
 
 
 @dataclass(frozen=True)
 class Ntp:
     SECTION: ClassVar = "NTP"
-    ROLES: ClassVar = ROLES
+    ROLES: ClassVar = BOTH
     server: str = setting("", read_text, "read and ignored: the clock is Druid's newest event", key="ntp_server")
 
 
@@ -315,6 +314,19 @@ def settings_table() -> str:
         shown = default if default == " " or "`" in default else f"`{default}`"
         lines.append(f"| `{entry.section}` | `{entry.key}` | {shown} | {entry.meaning} |")
     return "\n".join(lines)
+
+
+def example_ini() -> str:
+    """Return a configuration file with every setting, commented out at its default."""
+    lines = ["# Every setting at its default. Remove the `#` before a line to change it.", ""]
+    section = ""
+    for entry in SETTINGS:
+        if entry.section != section:
+            section = entry.section
+            lines += [f"[{section}]"]
+        default = "" if "`" in entry.default_text else entry.default_text
+        lines += [f"# {entry.meaning.replace('`', '')}", f"#{entry.key}={default}"]
+    return "\n".join(lines) + "\n"
 
 
 def _find(path: str | None, environ: Mapping[str, str]) -> str:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-ROLES = ("executor", "trainer")
 PLACEHOLDERS = frozenset({"x.x.x.x", "my_key", "my_secret", "my_bucket"})  # what the cookbook writes for "not set"
 
 _PERIOD = re.compile(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outliers.config import SETTINGS, Config, in_force, load_config, settings_table
+from outliers.config import SETTINGS, Config, example_ini, in_force, load_config, settings_table
 from outliers.errors import ConfigError
 from outliers.settings import read_list, text_of
 
@@ -263,6 +263,19 @@ def test_settings_in_force_are_all_there(tmp_path: Path) -> None:
     assert shown["Limits", "points"] == ("7", "file")
     assert shown["Limits", "metrics"] == ("64", "default")
     assert len(shown) == len(SETTINGS)
+
+
+def test_example_file_is_read_without_a_word_and_changes_nothing(tmp_path: Path) -> None:
+    config = load(tmp_path, example_ini())
+    assert (config.warnings, config.origins) == ((), {})
+    uncommented = re.sub(r"(?m)^#(\w+=)", r"\1", example_ini())
+    assert load(tmp_path, uncommented).warnings == ()
+    assert load(tmp_path, uncommented).training == Config().training
+
+
+def test_metric_is_read_by_both_roles(tmp_path: Path) -> None:
+    (metric,) = [entry for entry in SETTINGS if entry.key == "metric"]
+    assert metric.roles == ("executor", "trainer")
 
 
 def test_table_of_settings_has_every_key_and_its_default() -> None:
