@@ -182,9 +182,9 @@ def _read(rows: Sequence[Any], query: Optional[Mapping[str, Any]]) -> _Rows:
     if None in texts:
         results = [result for text, result in zip(texts, results) if text is not None]
         texts = [text for text in texts if text is not None]
-    for i, (text, result) in enumerate(zip(texts, results)):
-        if type(text) is not str or type(result) is not dict:
-            raise InvalidRequest(f"row {i} of the data has no text as timestamp or no object as result")
+    if not (set(map(type, texts)) <= {str} and set(map(type, results)) <= {dict}):
+        number = next(i for i, pair in enumerate(zip(texts, results)) if tuple(map(type, pair)) != (str, dict))
+        raise InvalidRequest(f"row {number} of the data has no text as timestamp or no object as result")
     try:
         at_s = instants_ms(texts) // 1000
     except ValueError as error:
@@ -199,11 +199,8 @@ def _is_row(row: Any) -> bool:
 
 def _metrics(results: Sequence[Mapping[str, Any]], query: Optional[Mapping[str, Any]]) -> tuple[str, ...]:
     """Names in the query's order, then those that only the rows carry."""
-    first = results[0] if results else {}
-    if len(set(map(len, results))) <= 1 and all(first.keys() == result.keys() for result in results):
-        seen = list(first)
-    else:
-        seen = list(dict.fromkeys(chain.from_iterable(results)))
+    orders = set(map(tuple, results))  # one, unless rows differ: nothing is looped over here for each row
+    seen = list(orders.pop()) if len(orders) == 1 else list(dict.fromkeys(chain.from_iterable(results)))
     if not query:
         return tuple(seen)
     asked = [name for name in names_of(query) if not results or name in seen]
