@@ -76,6 +76,14 @@ class Series:
         return self.metrics.index(metric)
 
 
+def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The values sorted, each once; numpy 2.4's own `unique` hashes and is ten times slower on what is nearly sorted."""
+    if (values[1:] > values[:-1]).all():
+        return values
+    ordered = np.sort(values, kind="stable")
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
 class Interval(NamedTuple):
     """[start_ms, end_ms) in milliseconds since 1970, UTC."""
 

@@ -7,6 +7,7 @@ time zone shows, counted as if it were UTC.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -26,14 +27,14 @@ _INSTANT = re.compile(
     r"(?P<year>[+-]?\d{1,9})(?:-(?P<month>\d{1,2})(?:-(?P<day>\d{1,2}))?)?"
     r"(?:T(?:(?P<hour>\d{1,2})(?::(?P<minute>\d{1,2})(?::(?P<second>\d{1,2}))?)?(?:[.,](?P<fraction>\d+))?)?"
     r"(?P<offset>Z|[+-]\d{2}(?::?\d{2})?)?)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _PERIOD = re.compile(
     r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?"
     r"(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:[.,](\d{1,9}))?S)?)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
-_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d{2}))?", re.IGNORECASE)
+_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d{2}))?", re.IGNORECASE | re.ASCII)
 
 
 def days_of(year: Any, month: Any, day: Any) -> Any:
@@ -202,14 +203,14 @@ class Period:
 
     def add(self, at_ms: int, times: int, zone: str = "UTC") -> int:
         """The instant `times` periods away (negative: before), by the calendar of `zone`."""
-        local_s, ms = divmod(at_ms, 1000)
-        local_s += int(offsets_s(zone, np.array([local_s]))[0])
-        if self.months:
-            days, clock = divmod(local_s, DAY_S)
-            local_s = int(add_months(days, self.months * times)) * DAY_S + clock
-        local_s += (self.weeks * 7 + self.days) * DAY_S * times
         if self.months or self.weeks or self.days:
-            at_ms = int(to_utc_s(zone, np.array([local_s]))[0]) * 1000 + ms
+            at_s, ms = divmod(at_ms, 1000)
+            local_s = at_s + _offset_at(zone, at_s)
+            if self.months:
+                days, clock = divmod(local_s, DAY_S)
+                local_s = int(add_months(days, self.months * times)) * DAY_S + clock
+            local_s += (self.weeks * 7 + self.days) * DAY_S * times
+            at_ms = _to_utc(zone, local_s) * 1000 + ms
         return at_ms + self.ms * times
 
     def __str__(self) -> str:
@@ -270,7 +271,23 @@ def offsets_s(zone: str, at_s: NDArray[np.int64]) -> NDArray[np.int64]:
     if fixed is not None or not len(at_s):
         return np.full(len(at_s), fixed or 0, np.int64)
     changes, offsets = _changes(zone, int(at_s.min()) // YEAR_S, int(at_s.max()) // YEAR_S + 1)
-    return offsets[np.searchsorted(changes, at_s, side="right")]
+    return np.array(offsets, np.int64)[np.searchsorted(np.array(changes, np.int64), at_s, side="right")]
+
+
+def _offset_at(zone: str, at_s: int) -> int:
+    """`offsets_s` of one instant, without the cost of arrays."""
+    fixed = fixed_offset_s(zone)
+    if fixed is not None:
+        return fixed
+    changes, offsets = _changes(zone, at_s // YEAR_S, at_s // YEAR_S + 1)
+    return offsets[bisect_right(changes, at_s)]
+
+
+def _to_utc(zone: str, local_s: int) -> int:
+    """`to_utc_s` of one local time."""
+    both = _offset_at(zone, local_s - DAY_S), _offset_at(zone, local_s + DAY_S)
+    early_s = local_s - max(both)
+    return early_s if _offset_at(zone, early_s) == local_s - early_s else local_s - min(both)
 
 
 def to_utc_s(zone: str, local_s: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -286,26 +303,26 @@ def to_utc_s(zone: str, local_s: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=256)
-def _changes(zone: str, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _changes(zone: str, first: int, last: int) -> tuple[list[int], list[int]]:
     """Instants at which the clock of a zone changes, and the offsets before, between and after them.
 
     first, last: whole 365-day years since 1970, so that the cache is hit by most queries.
     """
     # zoneinfo gives no list of changes: probe each day, then halve the day in which the offset differs.
     days = range(first * YEAR_S, last * YEAR_S + 2 * DAY_S, DAY_S)
-    probes = [_offset_at(zone, at_s) for at_s in days]
+    probes = [_probe(zone, at_s) for at_s in days]
     changes, offsets = [], [probes[0]]
     for low_s, before, after in zip(days, probes, probes[1:]):
         if before != after:
             low, high = low_s, low_s + DAY_S
             while high - low > 1:
                 middle = (low + high) // 2
-                low, high = (middle, high) if _offset_at(zone, middle) == before else (low, middle)
+                low, high = (middle, high) if _probe(zone, middle) == before else (low, middle)
             changes.append(high)
             offsets.append(after)
-    return np.array(changes, np.int64), np.array(offsets, np.int64)
+    return changes, offsets
 
 
-def _offset_at(zone: str, at_s: int) -> int:
+def _probe(zone: str, at_s: int) -> int:
     offset = (_EPOCH + timedelta(seconds=at_s)).astimezone(ZoneInfo(zone)).utcoffset()
     return int(offset.total_seconds()) if offset is not None else 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from outliers.druid.traffic import DERIVED, counting_of
 from outliers.druid.traffic import with_derived as series_with_derived
 from outliers.errors import InvalidRequest, Unservable
-from outliers.series import Granularity, Interval, Series, parse_intervals
+from outliers.series import Granularity, Interval, Series, distinct, parse_intervals
 from outliers.times import DAY_S, instant_text, instants_ms
 
 POINTS = 50_000  # default bound on the buckets of one grid
@@ -263,13 +263,14 @@ _CALENDAR_DAYS = ((28, 31, "P1M"), (89, 92, "P3M"), (365, 366, "P1Y"))
 
 
 def _commonest_gap(at_s: NDArray[np.int64], warnings: list[str]) -> Granularity:
-    times = np.unique(at_s)
+    times = distinct(at_s)
     if len(times) < 2:
         if len(times):
             warnings.append("One row alone shows no step: a minute is assumed.")
         return Granularity.of_step(60, int(times[0]) if len(times) else 0)
-    gaps, counts = np.unique(np.diff(times), return_counts=True)
-    step_s = int(gaps[np.argmax(counts)])
+    gaps = np.sort(np.diff(times))
+    firsts = np.flatnonzero(np.append(True, gaps[1:] != gaps[:-1]))
+    step_s = int(gaps[firsts[np.argmax(np.diff(np.append(firsts, len(gaps))))]])
     for low, high, period in _CALENDAR_DAYS:
         if low * DAY_S <= step_s <= high * DAY_S:
             return Granularity.parse({"type": "period", "period": period, "origin": int(times[0]) * 1000})

@@ -149,6 +149,7 @@ def _post_kind(post: Any, kinds: Mapping[str, str]) -> str:
         return "rate"
     if operator == "*" and sum(sums) == 1 and sum(constants) == len(parts) - 1:
         return "rate"
-    if operator in ("/", "quotient") and sums[0] and all(constants[1:]):
+    divisors = [field.get("value") for field in fields[1:] if isinstance(field, Mapping)]
+    if operator in ("/", "quotient") and sums[0] and all(constants[1:]) and 0 not in divisors:
         return "rate"
     return "other"

@@ -51,7 +51,7 @@ def test_pydruid_reads_a_top_n_and_the_time_boundary(pydruid: object) -> None:
 
 
 def test_pydruid_is_told_why_a_query_is_refused(pydruid: object) -> None:
-    with pytest.raises(OSError, match="Druid Error|500"):
+    with pytest.raises(OSError, match=r"Druid Error|500"):
         pydruid.timeseries(  # type: ignore[attr-defined]
             datasource="rb_flow", granularity="fortnight", intervals="2025-10-20/2025-11-10", aggregations={}
         )

@@ -13,7 +13,7 @@ import requests
 from outliers.druid.simulator import Simulator
 from tests.druid.conftest import DATA
 
-CASES = [json.loads(line) for line in gzip.open(DATA / "cases.jsonl.gz", "rt", encoding="utf-8")]
+CASES = [json.loads(line) for line in gzip.decompress((DATA / "cases.jsonl.gz").read_bytes()).splitlines()]
 
 
 def same(recorded: Any, simulated: Any) -> bool:

@@ -28,7 +28,7 @@ from outliers.druid.simulator.filters import check, matching, sensors_of
 from outliers.druid.simulator.table import Block, Table
 from outliers.druid.simulator.topn import rank_of, ranked
 from outliers.errors import Unservable
-from outliers.series import Granularity, Interval, parse_intervals
+from outliers.series import Granularity, Interval, distinct, parse_intervals
 from outliers.times import Period, instant_text, offsets_s, parse_instant_ms
 
 MOST_BUCKETS = 3_000_000  # more end a historical node of half a gigabyte
@@ -236,7 +236,7 @@ def _grid(value: Any) -> _Grid:
     if isinstance(value, Mapping):
         kind = str(value.get("type"))
         if kind not in ("all", "none", "period", "duration"):
-            raise refusal.unknown_type()
+            raise refusal.wrong_shape()
         if kind == "duration":
             return _duration(value)
         if kind == "period":
@@ -337,7 +337,7 @@ def _buckets(read: _Query) -> tuple[Milliseconds, list[Block]]:
             blocks.extend(table.blocks(start_ms, end_ms, sensors))
     if read.grid == _Grid() and starts:
         return (max if read.descending else min)(starts), blocks
-    return (np.unique(np.concatenate(starts)) if starts else np.empty(0, np.int64)), blocks
+    return (distinct(np.concatenate(starts)) if starts else np.empty(0, np.int64)), blocks
 
 
 def _is_set(context: Mapping[str, Any], key: str) -> bool:

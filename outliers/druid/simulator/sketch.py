@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from outliers.series import distinct
+
 REGISTERS = 2048
 _LOW = 5 * REGISTERS // 2
 _ALPHA = 0.7213 / (1 + 1.079 / REGISTERS)
@@ -27,7 +29,7 @@ def estimates(
     bucket: NDArray[np.int64], register: NDArray[np.int64], rank: NDArray[np.int64], buckets: int
 ) -> NDArray[np.float64]:
     """Distinct values in each bucket, float64 [buckets], from K entries (bucket, register, rank)."""
-    entries = np.unique((bucket * REGISTERS + register) * 128 + rank)
+    entries = distinct((bucket * REGISTERS + register) * 128 + rank)
     cell, ranks = entries // 128, entries % 128
     highest = np.append(cell[1:] != cell[:-1], True) if len(cell) else np.empty(0, bool)
     cell, ranks = cell[highest], ranks[highest]
