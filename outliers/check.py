@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Optional
 
-from outliers.config import SETTINGS, Config, in_force, load_config
+from outliers.config import SETTINGS, Config, example_ini, in_force, load_config
 from outliers.errors import ConfigError, OutliersError
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
@@ -60,11 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--role", choices=("executor", "trainer"), default="executor", help="which node's configuration it is"
     )
     parser.add_argument("--json", action="store_true", help="as JSON instead of text")
+    parser.add_argument("--example", action="store_true", help="print a configuration with every setting, nothing else")
     parser.add_argument("--offline", action="store_true", help="only the configuration and this machine: ask nobody")
 
 
 def run_check(args: argparse.Namespace, config: Config) -> int:
     """Check, print, and return 0 when nothing is wrong."""
+    if args.example:
+        print(example_ini(), end="")
+        return 0
     try:
         config = load_config(args.config, os.environ, args.role)
     except ConfigError as error:
