@@ -76,7 +76,7 @@ class ModelMeta:
 
     def to_props(self) -> dict[str, str]:
         """The file's `metadata_props`: one JSON value a field."""
-        return {f.name: json.dumps(_plain(getattr(self, f.name)), sort_keys=True) for f in fields(self)}
+        return {f.name: json.dumps(_plain(getattr(self, f.name))) for f in fields(self)}
 
     @classmethod
     def from_props(cls, props: Mapping[str, str]) -> ModelMeta:
@@ -97,7 +97,8 @@ class ModelMeta:
             )
         try:
             values = {f.name: json.loads(props[f.name]) for f in fields(cls) if f.name in props}
-            values["metrics"] = tuple(values["metrics"])
+            values["metrics"] = _names(values["metrics"])
+            values["granularities"] = {str(g): int(step_s) for g, step_s in values["granularities"].items()}
             for name in ("aggregations", "post_aggregations"):
                 values[name] = tuple(values.get(name, ()))
             values["lines"] = {
@@ -107,6 +108,12 @@ class ModelMeta:
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelInvalid("the model's metadata cannot be read") from error
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError("not a list of names")
+    return tuple(str(name) for name in value)
 
 
 def _line(value: Mapping[str, Any]) -> Line:
