@@ -35,7 +35,7 @@ from outliers.train.queue import TrainingQueue
 
 PATIENCE_S = 240
 SENSORS = ("hq-madrid", "branch-lyon", "branch-oslo", "datacenter-1", "campus-lima", "quiet-lab", "warehouse")
-MODELS = tuple(f"model-{i:02d}" for i in range(1, 18))  # further models by name, each over one of these sensors
+MODELS = tuple(f"model-{i:02d}" for i in range(1, 11))  # further models by name, each over one of these sensors
 EMPTY = "nobody-sends-this"
 NAMES = (*SENSORS, EMPTY, *MODELS)
 CONFIG = """
@@ -55,6 +55,8 @@ rd_hostname = 127.0.0.1
 rd_port = {redis}
 [Training]
 metrics_port = 0
+granularities = PT5M,PT15M,PT1H
+days = 14
 """
 
 
@@ -218,7 +220,7 @@ def main() -> int:
                 cluster.start("schedule")
             for fault in (kill_in_fit, restart_redis, refuse_s3, freeze_node):
                 print(f"{fault(cluster, workers)}", flush=True)
-            wait_for(lambda: all(map(cluster.ended, NAMES)), "every name to end")
+            wait_for(lambda: all(map(cluster.ended, NAMES)), "every name to end", 2 * PATIENCE_S)
             print(f"all {len(NAMES)} names ended after {time.monotonic() - began_s:.0f} s")
             wrong = table(cluster)
             for sentence in wrong:

@@ -206,6 +206,7 @@ class _Job:
         with self.timed("fit"):
             start_from = self._start_from({text: s.step_s for text, s in past.series.items()})
             built = build(past.series, settings, serving=self.serving, start_from=start_from, progress=self._fitting)
+        self._tell_of(built)
         if not built.gate.passed:
             raise TrainingError(f"the gate refuses it: {'; '.join(built.gate.reasons)}")
         fitted = built.fitted
@@ -219,6 +220,18 @@ class _Job:
             except ModelError as exc:
                 raise TrainingError(f"the exported file cannot be run: {exc}") from exc
         return onnx, fitted.weights_bytes(), meta
+
+    def _tell_of(self, built: Built) -> None:
+        """Note the figures of the fit; losses are of scaled values, thresholds the lines that serve by default."""
+        went, budget = built.fitted.training, self.config.detection.alarms_per_day
+        self.figures.update(
+            epochs=self.config.outliers.epochs,
+            steps=went.steps,
+            train_loss=went.train_loss,
+            validation_loss=went.validation_loss,
+            threshold={text: modes["whole"].k(budget) for text, modes in built.lines.items()},
+        )
+        self.notes.extend(f"{text} is left out: {why}" for text, why in built.fitted.left_out.items())
 
     def _fitting(self, part: float, text: str) -> None:
         self.tell({"part": round(part, 3), "text": text})

@@ -67,14 +67,16 @@ class TrainingCollector(Collector):
         ended = _family("last_outcome_timestamp_seconds", "When a model's last job ended, by outcome.", "outcome")
         seconds = _family("last_seconds", "Time of each step of a model's last job.", "step")
         points = _family("last_points", "Points that a model's last job had.", "granularity")
+        thresholds = _family("last_threshold", "Line of a model's last job, in its own sigmas.", "granularity")
         figures = _family("last_figure", "Epochs, losses and errors of a model's last job.", "figure")
         for name, outcome in outcomes.items():
             found = outcome.get("figures", {})
             ended.add_metric([name, str(outcome["kind"])], outcome["ended_at_s"])
             _add(seconds, name, found.get("seconds", {}))
             _add(points, name, found.get("points", {}))
+            _add(thresholds, name, found.get("threshold", {}))
             _add(figures, name, {key: value for key, value in found.items() if not isinstance(value, Mapping)})
-        yield from (ended, seconds, points, figures)
+        yield from (ended, seconds, points, thresholds, figures)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

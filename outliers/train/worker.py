@@ -29,6 +29,7 @@ from rq.executions import Execution
 from rq.job import JobStatus
 from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
 from rq.utils import now
 
 from outliers.config import Config
@@ -112,9 +113,10 @@ def run_job(name: str) -> str | Retry:
         except LeaseLost:
             raise
         except Exception as error:
-            job.meta["error"] = str(error) if isinstance(error, OutliersError) else f"internal error ({error!r:.300})"
+            too_long = isinstance(error, JobTimeoutException)
+            job.meta["error"] = _reason(error)
             running.save_meta()
-            if may_pass(error) and (job.number_of_retries or 0) < len(tries):
+            if may_pass(error) and not too_long and (job.number_of_retries or 0) < len(tries):
                 unforeseen = not isinstance(error, OutliersError)
                 logger.warning("this try failed (%s); again later", job.meta["error"], exc_info=unforeseen)
                 return Retry(max=len(tries), interval=tries)
@@ -123,6 +125,12 @@ def run_job(name: str) -> str | Retry:
         job.meta["outcome"] = outcome.as_dict()
         logger.info("outcome: %s", outcome)
     return str(outcome)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, JobTimeoutException):
+        return "it took longer than [Training] job_timeout_s"
+    return str(error) if isinstance(error, OutliersError) else f"internal error ({error!r:.300})"
 
 
 class TrainingWorker(Worker):

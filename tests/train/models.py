@@ -13,7 +13,7 @@ from tests.train.sensors import sensor
 QUICK = FitSettings(epochs=20, max_steps=150)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def fitted(metrics: int = 1) -> Fitted:
     """Two granularities of one sensor."""
     return fit({"PT5M": sensor("PT5M", 14, metrics, missing=0.01), "PT1H": sensor("PT1H", 28, metrics)}, QUICK)
@@ -28,11 +28,11 @@ def meta_of(model: Fitted, **changes: object) -> ModelMeta:
     return ModelMeta(**{**values, **changes})  # type: ignore[arg-type]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def exported(metrics: int = 1) -> bytes:
     return export(fitted(metrics), meta_of(fitted(metrics)))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def loaded(metrics: int = 1) -> Model:
     return Model.load(exported(metrics))

@@ -17,7 +17,7 @@ from outliers.config import Config, load_config
 from outliers.druid.simulator import Simulator
 from outliers.store import open_store
 from outliers.train import jobs, metrics
-from outliers.train.queue import TrainingQueue
+from outliers.train.queue import TASK, TrainingQueue, key_of
 
 pytestmark = [pytest.mark.trainer, pytest.mark.slow]
 
@@ -80,6 +80,8 @@ def test_job_publishes_and_its_figures_are_seen_by_people_and_prometheus(queue, 
     assert 'outliers_training_outcomes_total{outcome="published"} 1.0' in text
     assert 'outliers_training_outcomes_total{outcome="refused"} 1.0' in text
     assert f'outliers_training_last_points{{granularity="PT15M",model="{SENSOR}"}}' in text
+    assert f'outliers_training_last_threshold{{granularity="PT1H",model="{SENSOR}"}}' in text
+    assert f'outliers_training_last_figure{{figure="validation_loss",model="{SENSOR}"}}' in text
     assert f'outliers_training_last_seconds{{model="{SENSOR}",step="fit"}}' in text
     assert "outliers_training_redis_up 1.0" in text
 
@@ -116,6 +118,15 @@ def test_query_that_druid_refuses_is_not_tried_again(queue, druid, ini, start_wo
     start_worker(config=ini)
     wait_for(lambda: ended(queue))
     assert ended(queue).startswith("failed: Druid refuses the query")
+    assert jobs.show_job(queue, SENSOR).tries == 1
+
+
+def test_job_that_takes_too_long_fails_at_once_and_says_so(queue, druid, ini, start_worker):
+    druid.faults.delay_s = 10
+    queue.rq.enqueue(TASK, args=(SENSOR,), job_id=f"{key_of(SENSOR)}-s", job_timeout=2, failure_ttl=600)
+    start_worker(config=ini)
+    wait_for(lambda: ended(queue))
+    assert ended(queue) == "failed: it took longer than [Training] job_timeout_s"
     assert jobs.show_job(queue, SENSOR).tries == 1
 
 
