@@ -24,7 +24,8 @@ DEFAULT_SENSITIVITY = 0.95
 DEFAULT_CONTAMINATION = 0.01
 
 WEEK_S = 7 * 86_400
-TWO_HOURS_S = 7_200
+# The near level: what lies around a point, or, causally, just before it: a mean that trails must be short to be near.
+NEAR_S = {"whole": 7_200, "causal": 1_800}
 LEAST_RELATIVE_SIZE = 1e-3  # of the metric's median: smaller moves of a flat series are rounding
 
 
@@ -95,7 +96,7 @@ def _predict(values: Floats, windows: Windows, series: Series, causal: bool) -> 
     usual = np.stack([rhythm(row, series.timestamps, step_s, causal) for row in values])
     g = np.where(seen, values - usual - base, 0.0)
     week = max(round(WEEK_S / step_s), 13)
-    near = int(np.clip(round(TWO_HOURS_S / step_s), 13, 241)) | 1
+    near = int(np.clip(round(NEAR_S["causal" if causal else "whole"] / step_s), 13, 241)) | 1
     at = np.full((3, *g.shape), np.nan)
     at[0] = windows.level(g, week, 2)
     at[1] = windows.level(g, near, 1)

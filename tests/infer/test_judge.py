@@ -1,0 +1,163 @@
+"""The judge: flag, score and band agree on every point, and each rule of the contract does what it says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from outliers.infer import baseline
+from outliers.infer.judge import judge
+from outliers.infer.scores import Scores
+from tests.infer.traffic import odd_series, series, traffic
+
+LONG = 200  # points, enough for the second witness to be asked
+
+
+def scores_of(s, own=None, expected=100.0, half=10.0) -> Scores:
+    """Scores of one metric with the given s; own = s unless given."""
+    s = np.asarray(s, np.float32)[:, None]
+    own = s if own is None else np.asarray(own, np.float32)[:, None]
+    middle = np.full_like(s, expected)
+    return Scores(middle, middle - half, middle + half, s, own)
+
+
+def quiet(points: int = LONG) -> np.ndarray:
+    """Values that the second witness finds nothing in."""
+    return 100.0 + np.random.default_rng(0).normal(size=points)
+
+
+@pytest.mark.parametrize("mode", ["whole", "causal"])
+@pytest.mark.parametrize("metric", ["m0", "any"])
+def test_flag_band_and_score_agree_on_every_point_as_written(mode, metric):
+    rng = np.random.default_rng(6)
+    flagged = 0
+    for _ in range(200):
+        values = odd_series(rng)
+        one = series(values)
+        scores, _ = baseline.score(one, mode=mode)
+        empty = values[:, 0] == 0
+        verdict = judge(one, scores, metric, mode=mode, empty=empty, counting=("m0",), nonnegative=True)
+        x = values[np.arange(len(values)), verdict.metric]
+        lower, upper, score, forecast = (
+            np.array(json.loads(json.dumps([None if np.isnan(v) else v for v in part.tolist()])), dtype=float)
+            for part in (verdict.lower, verdict.upper, verdict.score, verdict.forecast)
+        )
+        outside = (x < lower) | (x > upper)
+        assert (verdict.flag == (score >= 1)).all()
+        assert (verdict.flag == (outside | verdict.carried)).all()
+        assert not (outside & verdict.carried).any()
+        assert (np.isnan(score) == np.isnan(x)).all() and not (score < 0).any()
+        assert not (forecast < lower).any() and not (forecast > upper).any() and not (lower < 0).any()
+        assert not np.isinf(np.concatenate([lower, upper, score, forecast])).any()
+        flagged += int(verdict.flag.sum())
+    assert flagged > 100
+
+
+def test_point_without_second_witness_is_not_flagged_and_its_band_holds_it():
+    values = quiet()
+    values[50] = 100.5
+    s = np.full(LONG, 0.3)
+    s[50] = 1.5
+    scores = scores_of(s, half=0.1)
+    verdict = judge(series(values), scores, "m0")
+    assert not verdict.flag.any()
+    assert verdict.score[50] == pytest.approx(1.5 / 2.5)
+    assert verdict.lower[50] <= values[50] <= verdict.upper[50]
+    assert judge(series(values), scores, "m0", witness=False).flag[50]
+
+
+@pytest.mark.parametrize(("s", "own", "flagged"), [(2.0, 2.0, True), (1.99, 1.99, False), (2.5, 0.7, False)])
+def test_twice_the_line_needs_no_witness_but_the_points_own_part(s, own, flagged):
+    scores = np.full(LONG, 0.3)
+    owns = scores.copy()
+    scores[50], owns[50] = s, own
+    assert judge(series(quiet()), scores_of(scores, owns), "m0").flag[50] == flagged
+
+
+@pytest.mark.parametrize(("points", "flagged"), [(119, True), (120, False)])
+def test_few_points_need_no_witness(points, flagged):
+    s = np.full(points, 0.3)
+    s[50] = 1.2
+    assert judge(series(quiet(points)), scores_of(s), "m0").flag[50] == flagged
+
+
+def test_second_witness_confirms_within_three_points():
+    values = quiet()
+    values[53] = 160.0
+    s = np.full(LONG, 0.3)
+    s[50] = 1.2
+    assert judge(series(values), scores_of(s), "m0").flag[50]
+    assert not judge(series(values), scores_of(s), "m0", mode="causal").flag.any()  # it had not happened yet
+    s[50], s[45] = 0.3, 1.2  # at 1 minute the witness itself smooths over 9 points
+    assert not judge(series(values), scores_of(s), "m0").flag[45]
+
+
+def test_empty_bucket_needs_no_witness_where_the_metric_counts():
+    values = quiet()
+    empty = np.zeros(LONG, bool)
+    empty[50] = True
+    s = np.full(LONG, 0.3)
+    s[50] = 1.2
+    one = series(values, metrics=("bytes",))
+    assert judge(one, scores_of(s), "bytes", empty=empty, counting={"bytes"}).flag[50]
+    assert not judge(one, scores_of(s), "bytes", empty=empty, counting={"pkts"}).flag[50]
+
+
+def test_confirmed_run_goes_on_down_to_four_fifths_both_ways_and_causally_forward_only():
+    s = np.full(LONG, 0.3)
+    s[48:55] = [0.79, 0.8, 0.9, 3.0, 0.85, 0.8, 0.79]
+    verdict = judge(series(quiet()), scores_of(s), "m0")
+    assert np.flatnonzero(verdict.flag).tolist() == [49, 50, 51, 52, 53]
+    assert verdict.score[49] == 1.0 and verdict.score[51] == 3.0
+    assert verdict.carried[[49, 50, 52, 53]].all()
+    causal = judge(series(quiet()), scores_of(s), "m0", mode="causal")
+    assert np.flatnonzero(causal.flag).tolist() == [51, 52, 53]
+
+
+def test_missing_point_has_a_forecast_no_score_and_ends_a_run():
+    values = quiet()
+    values[52] = np.nan
+    s = np.full(LONG, 0.3)
+    s[50:55] = 3.0
+    s[53:55] = 0.9
+    verdict = judge(series(values), scores_of(s), "m0")
+    assert np.isnan(verdict.score[52]) and verdict.forecast[52] == 100 and verdict.direction[52] == 0
+    assert np.flatnonzero(verdict.flag).tolist() == [50, 51]
+
+
+def test_any_takes_the_metric_that_is_furthest_out_and_lists_the_others():
+    values = np.column_stack([quiet(), quiet() * 2, quiet() * 3])
+    s = np.full((LONG, 3), 0.2, np.float32)
+    s[50] = [1.5, 4.0, 0.9]
+    middle = np.array([[100.0, 200.0, 300.0]], np.float32).repeat(LONG, axis=0)
+    scores = Scores(middle, middle - 1, middle + 1, s, s)
+    verdict = judge(series(values, metrics=("a", "b", "c")), scores, "any")
+    assert verdict.flag[50] and verdict.metric[50] == 1 and verdict.score[50] == 4.0
+    assert verdict.deviating[50] == ("b", "a") and verdict.deviating[49] == ()
+    assert verdict.forecast[50] == 200.0
+
+
+def test_band_is_never_below_zero_for_a_metric_that_cannot_be():
+    s = np.full(LONG, 0.3)
+    scores = scores_of(s, expected=2.0)
+    values = np.abs(quiet() - 100)
+    assert (judge(series(values), scores, "m0", nonnegative={"m0"}).lower == 0).all()
+    assert (judge(series(values), scores, "m0").lower < 0).all()
+
+
+def test_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match="not in tuple"):
+        judge(series(quiet()), scores_of(np.zeros(LONG)), "bytes")
+
+
+def test_lead_in_that_is_not_judged_does_not_change_what_is():
+    values = traffic(1500)
+    values[1470:1475] *= 3
+    values[300] *= 3
+    one = series(values)
+    scores, _ = baseline.score(one)
+    asked = np.arange(1500) >= 1440
+    part, full = judge(one, scores, "m0", judged=asked), judge(one, scores, "m0")
+    assert (part.flag[asked] == full.flag[asked]).all() and part.flag[1470:1475].all()
