@@ -23,8 +23,8 @@ from outliers.infer.onnx_props import read_props
 from outliers.store.names import Key, key_of
 
 # What a loaded model costs in memory, measured by benchmarks.memory: the session beside the file's own bytes.
-SESSION_BYTES = 1_000_000
-BYTES_PER_FILE_BYTE = 3
+SESSION_BYTES = 100_000
+BYTES_PER_FILE_BYTE = 15
 RESOLUTION_NS = 2_000_000_000  # of a directory's modification time, generously
 SUFFIX = ".onnx"
 _log = logging.getLogger(__name__)
