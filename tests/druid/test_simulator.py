@@ -167,9 +167,9 @@ def test_labels_of_a_day_lie_in_it_and_apart() -> None:
             assert all(b - a >= 3 * 3600 for a, b in zip(starts, starts[1:]))
 
 
-def test_months_can_be_asked_without_holding_them(generated: Simulator, client: Druid) -> None:
-    parsed = asked(client, None, "P1D", MIDNIGHT_S - 60 * DAY_S, MIDNIGHT_S)
-    assert len(parsed.series) == 60
+def test_months_can_be_asked_without_holding_them(generated: Simulator) -> None:
+    parsed = asked(Druid(Settings(generated.url, timeout_s=30.0)), None, "P1D", MIDNIGHT_S - 40 * DAY_S, MIDNIGHT_S)
+    assert len(parsed.series) == 40
     assert generated.traffic is not None
     assert len(generated.traffic._days) <= 300
 

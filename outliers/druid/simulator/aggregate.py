@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from outliers.druid.simulator import refusal
 from outliers.druid.simulator.columns import Columns
 from outliers.druid.simulator.expression import evaluate
 from outliers.druid.simulator.filters import check, matching
-from outliers.druid.simulator.sketch import estimates, registers_of
+from outliers.druid.simulator.sketch import entries_of, estimates, registers_of
 from outliers.druid.simulator.table import Numbers
 
 Values = list[Any]  # one per bucket: int, float or None
@@ -91,18 +91,23 @@ def _check_post(item: Any, named: bool = False) -> str:
     return str(name)
 
 
-def aggregated(item: Mapping[str, Any], selected: Sequence[Selected], buckets: int) -> Values:
-    """One aggregation over all blocks."""
+class Fold(Protocol):
+    """An aggregation in the making: blocks go in one after the other, values for every bucket come out."""
+
+    def add(self, part: Selected) -> None: ...
+    def values(self) -> Values: ...
+
+
+def fold(item: Mapping[str, Any], buckets: int) -> Fold:
+    """Begin one aggregation."""
     kind = item["type"]
     if kind == "filtered":
-        return aggregated(item["aggregator"], [_narrowed(part, item["filter"]) for part in selected], buckets)
+        return _Filtered(item["filter"], fold(item["aggregator"], buckets))
     if kind == "count":
-        return _counts(selected, buckets).tolist()
-    if kind == "hyperUnique":
-        return _distinct([_sketched(part, str(item["fieldName"])) for part in selected], buckets)
-    if kind == "cardinality":
-        return _distinct([_hashed(part, item) for part in selected], buckets)
-    return _numeric(item, selected, buckets)
+        return Count(buckets)
+    if kind in ("hyperUnique", "cardinality"):
+        return _Distinct(item, buckets)
+    return _Numeric(item, buckets)
 
 
 def output_name(item: Mapping[str, Any]) -> str:
@@ -118,54 +123,90 @@ def is_sketch(item: Mapping[str, Any]) -> bool:
     )
 
 
-def _narrowed(part: Selected, filter: Any) -> Selected:
-    mask = matching(filter, part.columns, indexed=False)
-    if mask is None:
-        return part
-    return part._replace(mask=mask if part.mask is None else part.mask & mask)
+class _Filtered:
+    def __init__(self, filter: Any, inner: Fold) -> None:
+        self._filter, self._inner = filter, inner
+
+    def add(self, part: Selected) -> None:
+        mask = matching(self._filter, part.columns, indexed=False)
+        if mask is not None:
+            part = part._replace(mask=mask if part.mask is None else part.mask & mask)
+        self._inner.add(part)
+
+    def values(self) -> Values:
+        return self._inner.values()
 
 
-def _counts(selected: Sequence[Selected], buckets: int) -> NDArray[np.int64]:
-    total = np.zeros(buckets, np.int64)
-    for part in selected:
-        bucket = part.bucket if part.mask is None else part.bucket[part.mask]
-        total += np.bincount(bucket, minlength=buckets)
-    return total
+class Count:
+    """Rows in each bucket."""
+
+    def __init__(self, buckets: int) -> None:
+        self.total = np.zeros(buckets, np.int64)
+
+    def add(self, part: Selected) -> None:
+        _tally(self.total, part.bucket if part.mask is None else part.bucket[part.mask])
+
+    def values(self) -> Values:
+        result: Values = self.total.tolist()
+        return result
 
 
-def _numeric(item: Mapping[str, Any], selected: Sequence[Selected], buckets: int) -> Values:
-    kind, how = _NUMERIC[item["type"]]
-    dtype = np.int64 if kind == "long" else np.float64
-    seen = np.zeros(buckets, np.int64)
-    extreme = np.iinfo(np.int64) if kind == "long" else None
-    low, high = (extreme.min, extreme.max) if extreme else (-np.inf, np.inf)
-    total = np.full(buckets, {"Sum": 0, "Max": low, "Min": high}[how], dtype)
-    for part in selected:
-        numbers = _inputs(item, part.columns)
+def _tally(total: NDArray[np.int64], bucket: NDArray[np.int64]) -> None:
+    """Count buckets into `total`, in place; a block lies in few of them, so only those are touched."""
+    if len(bucket):
+        low = int(bucket.min())
+        counts = np.bincount(bucket - low)
+        total[low : low + len(counts)] += counts
+
+
+class _Numeric:
+    def __init__(self, item: Mapping[str, Any], buckets: int) -> None:
+        self._item = item
+        kind, self._how = _NUMERIC[item["type"]]
+        self._dtype = np.int64 if kind == "long" else np.float64
+        low, high = (np.iinfo(np.int64).min, np.iinfo(np.int64).max) if kind == "long" else (-np.inf, np.inf)
+        self._seen = np.zeros(buckets, np.int64)
+        self._total = np.full(buckets, {"Sum": 0, "Max": low, "Min": high}[self._how], self._dtype)
+
+    def add(self, part: Selected) -> None:
+        numbers = _inputs(self._item, part.columns)
         if numbers is None:
-            continue
+            return
         use = part.mask
         if numbers.null is not None:
             use = ~numbers.null if use is None else use & ~numbers.null
-        values, bucket = numbers.values.astype(dtype, copy=False), part.bucket
+        values, bucket = numbers.values.astype(self._dtype, copy=False), part.bucket
         if use is not None:
             values, bucket = values[use], bucket[use]
-        if not len(values):
-            continue
-        seen += np.bincount(bucket, minlength=buckets)
-        _reduce(how, total, values, bucket)
-    return [value if count else None for value, count in zip(total.tolist(), seen.tolist())]
+        if len(values):
+            _tally(self._seen, bucket)
+            _reduce(self._how, self._total, values, bucket)
+
+    def values(self) -> Values:
+        result: Values = self._total.tolist()
+        for i in np.flatnonzero(self._seen == 0).tolist():
+            result[i] = None
+        if self._dtype is np.float64:
+            for i in np.flatnonzero(~np.isfinite(self._total) & (self._seen > 0)).tolist():
+                result[i] = written(result[i])
+        return result
+
+
+def written(value: Any) -> Any:
+    """A value as Druid writes it: what is no finite number as a text."""
+    if type(value) is float and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def _reduce(how: str, total: NDArray[Any], values: NDArray[Any], bucket: NDArray[np.int64]) -> None:
     """Fold values into `total`, in place. Rows are sorted by time, so equal buckets lie together."""
     starts = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1]))
-    if how == "Sum":
-        np.add.at(total, bucket[starts], np.add.reduceat(values, starts))
-    elif how == "Max":
-        np.maximum.at(total, bucket[starts], np.maximum.reduceat(values, starts))
-    else:
-        np.minimum.at(total, bucket[starts], np.minimum.reduceat(values, starts))
+    reducer = _REDUCERS[how]
+    reducer.at(total, bucket[starts], reducer.reduceat(values, starts))
+
+
+_REDUCERS = {"Sum": np.add, "Max": np.maximum, "Min": np.minimum}
 
 
 def _inputs(item: Mapping[str, Any], columns: Columns) -> Optional[Numbers]:
@@ -174,48 +215,46 @@ def _inputs(item: Mapping[str, Any], columns: Columns) -> Optional[Numbers]:
     return columns.numbers(str(item["fieldName"]))
 
 
-Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # bucket, register, rank
-_NO_ENTRIES: Entries = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+class _Distinct:
+    """A distinct count by registers: what is kept of a block is each register that was hit, once."""
 
+    def __init__(self, item: Mapping[str, Any], buckets: int) -> None:
+        self._item, self._buckets = item, buckets
+        self._found: list[NDArray[np.int64]] = []
 
-def _sketched(part: Selected, field: str) -> Entries:
-    sketch = part.columns.sketch(field)
-    if sketch is None:
-        return _NO_ENTRIES
-    row, register, rank = sketch
-    if part.mask is not None:
-        use = part.mask[row]
-        row, register, rank = row[use], register[use], rank[use]
-    return part.bucket[row], register.astype(np.int64), rank.astype(np.int64)
+    def add(self, part: Selected) -> None:
+        if self._item["type"] == "hyperUnique":
+            self._sketched(part, str(self._item["fieldName"]))
+        else:
+            self._hashed(part)
 
+    def values(self) -> Values:
+        entries = np.concatenate(self._found) if self._found else np.empty(0, np.int64)
+        result: Values = estimates(entries, self._buckets).tolist()
+        return result
 
-def _hashed(part: Selected, item: Mapping[str, Any]) -> Entries:
-    """A `cardinality` by value over dimensions; by row where there is one dimension is the same."""
-    fields = item.get("fields") or item.get("fieldNames") or ()
-    if item.get("byRow") and len(fields) > 1:
-        raise refusal.unsupported("cardinality by row over several dimensions")
-    found = []
-    for spec in fields:
-        texts = part.columns.texts(spec if isinstance(spec, str) else str(spec.get("dimension")))
-        pairs = np.array([registers_of((value or "").encode("utf-16-le")) for value in texts.values], np.int64)
-        known = np.array([value is not None for value in texts.values], bool)[texts.codes]
-        use = known if part.mask is None else known & part.mask
-        codes = texts.codes[use]
-        found.append((part.bucket[use], pairs[codes, 0], pairs[codes, 1]))
-    return _joined(found)
+    def _sketched(self, part: Selected, field: str) -> None:
+        sketch = part.columns.sketch(field)
+        if sketch is None:
+            return
+        row, register, rank = sketch
+        if part.mask is not None:
+            use = part.mask[row]
+            row, register, rank = row[use], register[use], rank[use]
+        self._found.append(entries_of(part.bucket[row], register, rank))
 
-
-def _joined(found: Sequence[Entries]) -> Entries:
-    if not found:
-        return _NO_ENTRIES
-    bucket, register, rank = (np.concatenate(column) for column in zip(*found))
-    return bucket, register, rank
-
-
-def _distinct(found: Sequence[Entries], buckets: int) -> Values:
-    bucket, register, rank = _joined(found)
-    result: Values = estimates(bucket, register, rank, buckets).tolist()
-    return result
+    def _hashed(self, part: Selected) -> None:
+        """A `cardinality` by value over dimensions; by row where there is one dimension is the same."""
+        fields = self._item.get("fields") or self._item.get("fieldNames") or ()
+        if self._item.get("byRow") and len(fields) > 1:
+            raise refusal.unsupported("cardinality by row over several dimensions")
+        for spec in fields:
+            texts = part.columns.texts(spec if isinstance(spec, str) else str(spec.get("dimension")))
+            pairs = np.array([registers_of((value or "").encode("utf-16-le")) for value in texts.values], np.int64)
+            known = np.array([value is not None for value in texts.values], bool)[texts.codes]
+            use = known if part.mask is None else known & part.mask
+            codes = texts.codes[use]
+            self._found.append(entries_of(part.bucket[use], pairs[codes, 0], pairs[codes, 1]))
 
 
 def _divided(left: float, right: float) -> float:

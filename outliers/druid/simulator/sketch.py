@@ -6,6 +6,8 @@ murmur3_128, so that the estimates are Druid's own to the last digit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ REGISTERS = 2048
 _LOW = 5 * REGISTERS // 2
 _ALPHA = 0.7213 / (1 + 1.079 / REGISTERS)
 _MASK = (1 << 64) - 1
+_RANKS = 128
 
 
 def registers_of(value: bytes) -> tuple[int, int]:
@@ -25,12 +28,15 @@ def registers_of(value: bytes) -> tuple[int, int]:
     return register, 65 - leading.bit_length() if leading else 64
 
 
-def estimates(
-    bucket: NDArray[np.int64], register: NDArray[np.int64], rank: NDArray[np.int64], buckets: int
-) -> NDArray[np.float64]:
-    """Distinct values in each bucket, float64 [buckets], from K entries (bucket, register, rank)."""
-    entries = distinct((bucket * REGISTERS + register) * 128 + rank)
-    cell, ranks = entries // 128, entries % 128
+def entries_of(bucket: NDArray[np.int64], register: NDArray[Any], rank: NDArray[Any]) -> NDArray[np.int64]:
+    """(bucket, register, rank) of many values as one number each, sorted, each once."""
+    return distinct((bucket * REGISTERS + register) * _RANKS + rank)
+
+
+def estimates(entries: NDArray[np.int64], buckets: int) -> NDArray[np.float64]:
+    """Distinct values in each bucket, float64 [buckets], from entries as `entries_of` makes them."""
+    entries = distinct(entries)
+    cell, ranks = entries // _RANKS, entries % _RANKS
     highest = np.append(cell[1:] != cell[:-1], True) if len(cell) else np.empty(0, bool)
     cell, ranks = cell[highest], ranks[highest]
     where = cell // REGISTERS
