@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import math
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -245,6 +249,33 @@ def test_newest_event_ahead_of_the_clock_does_not_stretch_the_past(config: Confi
         outcome = train(SENSOR, replace(config, druid=replace(config.druid, endpoint=ahead.url)))
     assert outcome.kind == "published" and any("ahead of the clock" in note for note in outcome.figures["notes"])
     assert Model.load(store.get_latest(SENSOR)[0]).meta.trained_to <= time.time()
+
+
+def write_corrupted(folder: Path) -> None:
+    """Two weeks of quarter hours: noise over fourteen powers of ten, then a calm course that it says nothing about."""
+    draw, now_s = random.Random(1), int(time.time()) // 900 * 900
+    folder.mkdir()
+    with gzip.open(folder / "rb_flow.jsonl.gz", "wt") as file:
+        for i in range(14 * 96, 0, -1):
+            calm = 1e6 * (2 + math.sin((now_s - i * 900) / DAY_S * 2 * math.pi)) * math.exp(draw.gauss(0, 0.05))
+            size = int(draw.choice([0, 1e3, 1e12, 5e13])) if i > 14 * 24 else int(calm)
+            at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now_s - i * 900))
+            event = {"timestamp": at, "sensor_name": SENSOR, "sum_bytes": size, "sum_pkts": size // 500}
+            file.write(
+                json.dumps({**event, "events": size // 10000 + 1, "client_mac": f"m{draw.randrange(40)}"}) + "\n"
+            )
+
+
+def test_model_trained_on_corrupted_data_is_refused_and_the_good_one_stays(
+    config: Config, store: Store, tmp_path: Path
+):
+    good = train(SENSOR, config)
+    write_corrupted(tmp_path / "events")
+    config = replace(config, training=replace(config.training, days=14))
+    with Simulator(events_dir=str(tmp_path / "events")) as corrupted:
+        outcome = train(SENSOR, replace(config, druid=replace(config.druid, endpoint=corrupted.url)))
+    assert str(outcome).startswith(f"kept {good.version}: the gate refuses it: PT15M: ")
+    assert "times as far off" in str(outcome) and versions(store) == [good.version]
 
 
 def test_outcome_texts_are_the_contracts():
