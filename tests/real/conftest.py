@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import requests
 from redis import Redis
 
 from tests.real.random_events import FLOW, MONITOR, write_random_events
+from tests.real.servers.consul import SERVICE, instances
 from tests.real.servers.druid import Druid
 from tests.real.servers.fleet import COORDINATOR_VARIABLE, VARIABLES, Fleet, Place, sections_for
 from tests.real.servers.loading import Loader
@@ -187,6 +189,15 @@ def served(system: System, trained: Trained) -> Executor:
     running.wait_ready()
     wait_until(lambda: set(running.models()) == set(trained.names), 30, "the models", [running.process])
     return running
+
+
+def listed(consul: Place, executor: Executor) -> bool:
+    """Whether those who ask for passing instances are sent to this executor."""
+    try:
+        found = instances(consul.url, SERVICE)
+    except requests.RequestException:
+        return False
+    return [each["Service"]["Port"] for each in found] == [int(executor.url.rpartition(":")[2])]
 
 
 T = TypeVar("T")

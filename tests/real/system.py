@@ -6,6 +6,7 @@ It must not import the service: what it knows is what the contract promises from
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import sys
@@ -54,6 +55,7 @@ class System:
         self.sections = {name: dict(keys) for name, keys in sections.items()}
         self.config = folder / "config.ini"
         self.processes: list[Process] = []
+        self._numbers = itertools.count()
         self.configure({})
 
     def configure(self, changes: Mapping[str, Mapping[str, object]]) -> None:
@@ -64,7 +66,7 @@ class System:
 
     def start(self, *verb: str) -> Process:
         """Start `rb-aioutliers VERB` with this configuration, as a process of its own."""
-        log = self.folder / f"{verb[0]}-{len(self.processes)}.log"
+        log = self.folder / f"{next(self._numbers)}-{verb[0]}.log"
         command = [sys.executable, "-m", "outliers", "--config", str(self.config), *verb]
         process = Process(command, log, cwd=ROOT)
         process.start()

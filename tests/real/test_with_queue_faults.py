@@ -30,9 +30,9 @@ def test_a_redis_that_restarts_under_a_job_loses_nothing(
     mine.configure({"Outliers": {"target_sensors": SENSOR}, "Training": {"min_interval_s": 0}})
     worker = mine.start("work")
     try:
-        code, text = mine.run("schedule", "--once")
-        assert code == 0, text
-        wait_until(lambda: job_of(mine)["id"] != first["id"], 90, "a new job", [worker], every_s=1)
+        scheduler = mine.start("schedule")
+        wait_until(lambda: job_of(mine)["id"] != first["id"], 90, "a new job", [worker], every_s=0.5)
+        scheduler.close()
         wait_until(lambda: job_of(mine)["state"] == "running", 60, "a running job", [worker], every_s=0.2)
         server.kill()
         time.sleep(2)
