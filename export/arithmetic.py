@@ -182,40 +182,57 @@ def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> X:
     row = op.where(row <= c.count, op.maximum(row, 0), 0)  # row 0 is all missing
     padded = op.zero_row_first(op.concat([g, seen]), 2 * m)
     cut = op.swap(op.split_rows(op.rows(padded, op.reshape(row, (-1,))), WINDOW, 2 * m))  # [U, 2M, W]
-    x, v = op.split_rows_last(cut, [m, m])
-    shown = op.pick(op.constant(patterns()[:, :, None, None, :], "float"), live)  # [4, 1, 1, W]
-    v = op.phases(v) * shown
-    embedding = op.pick(op.constant(p.embedding, "float"), c.index)
-    weights = {name: op.constant(w, "float") for name, w in p.weights.items()}
+    x, v = (op.merge_windows(part) for part in op.split(cut, [m, m], -2))  # [U*M, W]
+    shown = patterns()
+    look = op.pick(op.constant(np.swapaxes(shown, 1, 2), "float"), live)  # [W, 4]
+    mean = op.phases(op.matmul(x, look) / op.maximum(op.matmul(v, look), 1.0))  # [4, U*M, 1]
+    centred = op.clip(op.spread_over_phases(x) - mean, -CLIP_WINDOW, CLIP_WINDOW) * op.spread_over_phases(v)
+    see, mask = (  # what is hidden in a phase has no weight in it: [4, W, H]
+        op.pick(op.constant(shown[..., None] * p.weights[name], "float"), live) for name in ("see", "see_mask")
+    )
     width = p.weights["see"].shape[1]
-    h, mean = encode(op, weights, embedding, op.phases(x), v, m, width)
+    first = op.matmul(centred, see) + op.matmul(op.spread_over_phases(v), mask)
+    weights = {name: op.constant(w, "float") for name, w in p.weights.items()}
+    embedding = op.pick(op.constant(p.embedding, "float"), c.index)
+    h = mix(op, weights, op.split_metrics(first, m, width) + embedding, m, width)  # [4, U, M, H]
     places = asked_places()
     show = np.moveaxis(p.weights["show"][:, places], 0, 2)  # [2, 4, H, A]
-    bias = p.weights["show_bias"][places][:, :, None, None, :]
-    told = op.phase_matmul(h, op.pick(op.constant(show, "float"), live), m, width)
-    told = told + op.pick(op.constant(bias, "float"), live) + mean  # [4, U, M, A]
-    flat = op.merge_phases(told, m, ASKED)  # [4*U*A, M]
+    told = op.matmul(op.merge_metrics(h, width), op.pick(op.constant(show, "float"), live))  # [4, U*M, A]
+    flat = op.rows_of_places(told, m, ASKED)  # [4*U*A, M]
+    mean = op.rows_of_places(mean, m, 1)  # [4*U, M]
+    bias = op.pick(op.constant(p.weights["show_bias"][places].reshape(2, -1, 1), "float"), live)  # [4*A, 1]
     t = op.arange(c.count)
     tile, inside = t // STRIDE, t % STRIDE
     phase = (1 - live) * ((inside // 2) % PHASES) + live * (inside // HIDDEN)
     slot = (1 - live) * ((inside // 8) * 2 + inside % 2) + live * (inside % HIDDEN)
-    later = ((phase * tiles + tile) * ASKED) + slot + (1 - live) * (ASKED // 2)
-    earlier = later + (1 - live) * (ASKED - ASKED // 2)
-    first, second = op.rows(flat, earlier), op.rows(flat, later)
+    half = (1 - live) * (ASKED // 2)
+    older = phase * tiles + tile  # the window in whose later half the point is
+
+    def read(window: X, place: X) -> X:
+        return op.rows(flat, window * ASKED + place) + op.rows(mean, window) + op.rows(bias, phase * ASKED + place)
+
+    first, second = read(older + (1 - live), slot), read(older, slot + half)
     weight = op.column(op.to_float(inside + 1) * (1.0 / (STRIDE + 1)))
     return second + (first - second) * weight
 
 
 def encode(op: Any, weights: Any, embedding: X, x: X, v: X, m: int, width: int) -> tuple[X, X]:
-    """What the network makes of windows: features [..., M, H] and the mean of what is visible [..., M, 1].
+    """What the network makes of windows: features [N, M, H] and the mean of what is visible [N, M, 1].
 
-    x, v [..., M, W]: values, and 1.0 where visible. embedding [M, H]: of the granularity's metrics.
+    x, v [N, M, W]: values, and 1.0 where visible. embedding [N, M, H]: of the granularity's metrics. It is what
+    `reconstruct` computes for its own windows, for windows with any places hidden, as training has them.
     """
     mean = op.sum_last(x * v) / op.maximum(op.sum_last(v), 1.0)
     centred = op.clip(x - mean, -CLIP_WINDOW, CLIP_WINDOW) * v
-    h = op.activation(op.matmul(centred, weights["see"]) + op.matmul(v, weights["see_mask"]) + embedding)
+    first = op.matmul(centred, weights["see"]) + op.matmul(v, weights["see_mask"]) + embedding
+    return mix(op, weights, first, m, width), mean
+
+
+def mix(op: Any, weights: Any, first: X, m: int, width: int) -> X:
+    """The network's middle: all metrics of a window through the bottleneck, added to what each said alone."""
+    h = op.activation(first)
     mixed = op.activation(op.matmul(op.merge_last(h, m * width), weights["mix_in"]) + weights["mix_in_bias"])
-    return h + op.split_last(op.matmul(mixed, weights["mix_out"]) + weights["mix_out_bias"], m, width), mean
+    return h + op.split_last(op.matmul(mixed, weights["mix_out"]) + weights["mix_out_bias"], m, width)
 
 
 def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
@@ -296,46 +313,39 @@ def clip_of(scale: int, m: int) -> float:
 
 def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[X, X, X]:
     """Over all scales: the squared distance, that of the metric itself at the shortest, and the own energy that
-    reaches the line k [T, M].
+    reaches the line k [T, M]; where the neighbours alone are over it, the same with them as expected.
 
     One metric: its energy over its limit, at the scale where that is largest. Several: OWN_SHARE of that and the rest
     from all metrics together, which counts at most JOINT_MOST times what the metric itself shows.
     """
     line = k * k
     together, share = joint_energy(op, e.total, seen) if m > 1 else (seen, seen)
-    best = shortest = reach = None
+    best = shortest = reach = alone = None
     for i, width in enumerate(SCALES):
-        clip, usual = clip_of(i, m), c.usual[i]
+        clip, usual, limit = clip_of(i, m), c.usual[i], c.limit[i]
         own, joint = scale_energies(op, c, i, e.total, seen, together, m)
-        level = own / c.limit[i]
-        weight = 1.0 / (c.limit[i] * float(width))  # of this point's own energy in it
+        level = own / limit
+        weight = 1.0 / (limit * float(width))  # of this point's own energy in it
         mine = ((op.minimum(e.total, clip) - usual) * seen + usual) * weight
         shortest = level if shortest is None else shortest
         if m == 1:
-            free = _reach(op, (line - level + mine) / weight, line / weight, e.floor, clip)
+            free, free_alone = (line - level + mine) / weight, line / weight
         else:
-            alone = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
-            limit = c.joint_limit[i] * (1.0 / (1.0 - OWN_SHARE))
-            joint_level = joint / limit
-            joint_weight = share / (limit * float(width))
+            most = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
+            joint_limit = c.joint_limit[i] * (1.0 / (1.0 - OWN_SHARE))
+            joint_level = joint / joint_limit
+            joint_weight = share / (joint_limit * float(width))
             mine_joint = op.minimum(e.total, CLIP_JOINT) * seen * joint_weight
-            rest = (level - mine) * OWN_SHARE + joint_level - mine_joint
-            both = weight * OWN_SHARE + joint_weight
-            capped = weight * alone
-            free = op.maximum(
-                _reach(op, (line - rest) / both, line / both, e.floor, clip),
-                _reach(op, (line - (level - mine) * alone) / capped, line / capped, e.floor, clip),
-            )
+            others = level - mine
+            free_both = (line - others * OWN_SHARE - joint_level + mine_joint) / (weight * OWN_SHARE + joint_weight)
+            free = op.maximum(free_both, (line - others * most) / (weight * most))
+            free_alone = line / (weight * OWN_SHARE + joint_weight)
             level = level * OWN_SHARE + op.minimum(joint_level, level * ((1.0 - OWN_SHARE) * JOINT_MOST))
+        free, free_alone = (op.where(energy_ < clip, energy_, float("inf")) for energy_ in (free, free_alone))
         best = level if best is None else op.maximum(best, level)
         reach = free if reach is None else op.minimum(reach, free)
-    return best, shortest, reach
-
-
-def _reach(op: Any, room: X, room_alone: X, floor: X, clip: float) -> X:
-    """Own energy that fills the room its neighbours leave, or all of it where they leave none; never = infinite."""
-    e = op.where(floor < room, room, room_alone)
-    return op.where(e < clip, e, float("inf"))
+        alone = free_alone if alone is None else op.minimum(alone, free_alone)
+    return best, shortest, op.where(e.floor < reach, reach, op.maximum(alone, e.floor))
 
 
 def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causal: X) -> dict[str, X]:

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.parameters import ASKED, PHASES
+from export.parameters import PHASES, WINDOW
 
 OPSET, IR = 18, 8
 _BLOCK = 32  # running sums are taken in blocks by one matrix product: ONNX Runtime's CumSum costs 2.6 times as much
@@ -189,9 +189,6 @@ class OnnxOps:
             self._parts[key] = [Value(self, name, x.kind) for name in names]
         return self._parts[key]
 
-    def split_rows_last(self, x: Value, sizes: Sequence[int]) -> list[Value]:
-        return self.split(x, sizes, axis=-2)
-
     def concat(self, parts: Sequence[Value]) -> Value:
         return self.node("Concat", parts, parts[0].kind, axis=-1)
 
@@ -222,9 +219,25 @@ class OnnxOps:
     def merge_rows(self, x: Value, width: int) -> Value:
         return self.reshape(x, (-1, width))
 
+    def merge_windows(self, x: Value) -> Value:
+        """[U, M, W] -> [U*M, W]."""
+        return self.reshape(x, (-1, WINDOW))
+
     def phases(self, x: Value) -> Value:
-        """[U, M, W] as something that broadcasts over the phases before it."""
-        return x
+        """[N, 4] -> [4, N, 1]."""
+        return self.column(self.node("Transpose", [x], x.kind, perm=[1, 0]))
+
+    def spread_over_phases(self, x: Value) -> Value:
+        """[N, W] as what broadcasts over the phases before it: [1, N, W]."""
+        return self.node("Unsqueeze", [x, self.constant(np.asarray([0]), "int")], x.kind)
+
+    def split_metrics(self, x: Value, metrics: int, width: int) -> Value:
+        """[4, U*M, H] -> [4, U, M, H]."""
+        return self.reshape(x, (PHASES, -1, metrics, width))
+
+    def merge_metrics(self, x: Value, width: int) -> Value:
+        """[4, U, M, H] -> [4, U*M, H]."""
+        return self.reshape(x, (PHASES, -1, width))
 
     def split_last(self, x: Value, parts: int, width: int) -> Value:
         return self.reshape(x, (PHASES, -1, parts, width))
@@ -232,14 +245,9 @@ class OnnxOps:
     def merge_last(self, x: Value, width: int) -> Value:
         return self.reshape(x, (PHASES, -1, width))
 
-    def phase_matmul(self, x: Value, y: Value, rows: int, width: int) -> Value:
-        """[4, U, M, H] @ [4, H, A], each phase with its own."""
-        flat = self.reshape(x, (PHASES, -1, width))
-        return self.reshape(self.matmul(flat, y), (PHASES, -1, rows, ASKED))
-
-    def merge_phases(self, x: Value, rows: int, places: int) -> Value:
-        """[4, U, M, A] -> [4 * U * A, M]."""
-        return self.reshape(self.node("Transpose", [x], x.kind, perm=[0, 1, 3, 2]), (-1, rows))
+    def rows_of_places(self, x: Value, metrics: int, places: int) -> Value:
+        """[4, U*M, A] -> [4*U*A, M]."""
+        return self.reshape(self.swap(self.reshape(x, (-1, metrics, places))), (-1, metrics))
 
     def swap(self, x: Value) -> Value:
         return self.node("Transpose", [x], x.kind, perm=[0, 2, 1])

@@ -75,9 +75,6 @@ class TorchOps:
     def split(self, x: Tensor, sizes: Sequence[int], axis: int = -1) -> list[Tensor]:
         return list(torch.split(x, list(sizes), axis))
 
-    def split_rows_last(self, x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-        return self.split(x, sizes, axis=-2)
-
     def concat(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), -1)
 
@@ -108,9 +105,25 @@ class TorchOps:
     def merge_rows(self, x: Tensor, width: int) -> Tensor:
         return x.reshape(*x.shape[:-3], -1, width)
 
+    def merge_windows(self, x: Tensor) -> Tensor:
+        """[..., U, M, W] -> [..., U*M, W]."""
+        return x.flatten(-3, -2)
+
     def phases(self, x: Tensor) -> Tensor:
-        """[..., U, M, W] as something that broadcasts over the phases before it."""
-        return x.unsqueeze(-4)
+        """[..., N, 4] -> [..., 4, N, 1]."""
+        return x.transpose(-1, -2).unsqueeze(-1)
+
+    def spread_over_phases(self, x: Tensor) -> Tensor:
+        """[..., N, W] as what broadcasts over the phases before it: [..., 1, N, W]."""
+        return x.unsqueeze(-3)
+
+    def split_metrics(self, x: Tensor, metrics: int, width: int) -> Tensor:
+        """[..., 4, U*M, H] -> [..., 4, U, M, H]."""
+        return x.unflatten(-2, (-1, metrics))
+
+    def merge_metrics(self, x: Tensor, width: int) -> Tensor:
+        """[..., 4, U, M, H] -> [..., 4, U*M, H]."""
+        return x.flatten(-3, -2)
 
     def split_last(self, x: Tensor, parts: int, width: int) -> Tensor:
         return x.reshape(*x.shape[:-1], parts, width)
@@ -118,13 +131,10 @@ class TorchOps:
     def merge_last(self, x: Tensor, width: int) -> Tensor:
         return x.reshape(*x.shape[:-2], width)
 
-    def phase_matmul(self, x: Tensor, y: Tensor, rows: int, width: int) -> Tensor:
-        """[..., 4, U, M, H] @ [4, H, A], each phase with its own."""
-        return x @ y.unsqueeze(-3)
-
-    def merge_phases(self, x: Tensor, rows: int, places: int) -> Tensor:
-        """[..., 4, U, M, A] -> [..., 4 * U * A, M]."""
-        return x.transpose(-1, -2).reshape(*x.shape[:-4], -1, rows)
+    def rows_of_places(self, x: Tensor, metrics: int, places: int) -> Tensor:
+        """[..., 4, U*M, A] -> [..., 4*U*A, M]."""
+        split = x.unflatten(-2, (-1, metrics)).transpose(-1, -2)  # [..., 4, U, A, M]
+        return split.flatten(-4, -2)
 
     def swap(self, x: Tensor) -> Tensor:
         return x.transpose(-1, -2)
