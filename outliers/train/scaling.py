@@ -54,14 +54,14 @@ def quantile(values: Floats, share: float) -> Floats:
 
 def sorted_quantiles(values: Floats, shares: tuple[float, ...]) -> list[Floats]:
     """Several quantiles from one sort, each [M]."""
-    ordered = np.sort(np.ascontiguousarray(values.T), axis=1)  # rows of memory sort ten times as fast; NaN go last
+    rows = np.ascontiguousarray(values.T)  # rows of memory sort ten times as fast; NaN go last
     count = np.isfinite(values).sum(0)
-    rows = np.arange(len(ordered))
-    result = []
-    for share in shares:
-        at = np.clip(np.round(share * (count - 1)).astype(int), 0, None)
-        result.append(np.where(count > 0, ordered[rows, np.minimum(at, len(values) - 1)], np.nan))
-    return result
+    places = [np.clip(np.round(share * (count - 1)).astype(int), 0, len(values) - 1) for share in shares]
+    wanted = np.unique(places)
+    # one place is found in less than half the time of a sort, two are not
+    ordered = np.partition(rows, wanted[0], axis=1) if len(wanted) == 1 else np.sort(rows, axis=1)
+    columns = np.arange(len(ordered))
+    return [np.where(count > 0, ordered[columns, at], np.nan) for at in places]
 
 
 def fit_scaling(timestamps: NDArray[np.int64], values: Floats, step_s: int) -> Scaling:
