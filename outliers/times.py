@@ -113,6 +113,9 @@ _LAYOUTS = {19: (False, 0), 20: (False, 1), 23: (True, 0), 24: (True, 1), 25: (F
 _DIGITS = np.array([0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18])
 _MARKS = np.array([4, 7, 10, 13, 16])
 _MARK_BYTES = np.frombuffer(b"--T::", np.uint8)
+_CLOCK_WEIGHTS = np.array([[10, 0, 0], [1, 0, 0], [0, 10, 0], [0, 1, 0], [0, 0, 10], [0, 0, 1]], np.int64)
+_CLOCK_MOST = np.array([23, 59, 59])
+_CLOCK_SECONDS = np.array([3600, 60, 1], np.int64)
 
 
 def instants_ms(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -148,16 +151,11 @@ def _fixed_width(texts: Sequence[str], length: int) -> Optional[NDArray[np.int64
     d = chars[:, _DIGITS] - 48  # uint8 wraps below "0", so one comparison finds every non-digit
     if (d > 9).any() or (chars[:, _MARKS] != _MARK_BYTES).any():
         return None
-    d = d.astype(np.int64)
-    year = d[:, 0] * 1000 + d[:, 1] * 100 + d[:, 2] * 10 + d[:, 3]
-    month, day, hour, minute, second = (d[:, i] * 10 + d[:, i + 1] for i in (4, 6, 8, 10, 12))
-    wrong = (month < 1) | (month > 12) | (day < 1) | (day > 28) | (hour > 23) | (minute > 59) | (second > 59)
-    if wrong.any():
-        # Days 29 to 31 are checked against their month; the other fields have no such exception.
-        real = (month >= 1) & (month <= 12) & (hour <= 23) & (minute <= 59) & (second <= 59) & (day >= 1)
-        if not real.all() or (day > month_length(year, month)).any():
-            return None
-    at_ms = (days_of(year, month, day) * DAY_S + hour * 3600 + minute * 60 + second) * 1000
+    days = _days_of_digits(d[:, :8])
+    clock = d[:, 8:] @ _CLOCK_WEIGHTS  # [N, 3]: hours, minutes, seconds
+    if days is None or (clock > _CLOCK_MOST).any():
+        return None
+    at_ms = (days * DAY_S + clock @ _CLOCK_SECONDS) * 1000
     if has_ms:
         ms = chars[:, 20:23] - 48
         if (chars[:, 19] != 46).any() or (ms > 9).any():
@@ -171,6 +169,17 @@ def _fixed_width(texts: Sequence[str], length: int) -> Optional[NDArray[np.int64
             return None
         at_ms -= np.array([_offset_of(text[-6:]) for text in texts], np.int64) * 1000
     return at_ms
+
+
+def _days_of_digits(digits: NDArray[np.uint8]) -> Optional[NDArray[np.int64]]:
+    """Days since 1970 of dates, [N, 8] digits each; None if one is no date. A run of one day is reckoned once."""
+    date = digits @ np.array([10_000_000, 1_000_000, 100_000, 10_000, 1000, 100, 10, 1], np.int64)
+    starts = np.flatnonzero(np.append(True, date[1:] != date[:-1]))
+    first = date[starts]
+    year, month, day = first // 10_000, first // 100 % 100, first % 100
+    if ((month < 1) | (month > 12) | (day < 1)).any() or (day > month_length(year, month)).any():
+        return None
+    return np.repeat(days_of(year, month, day), np.diff(np.append(starts, len(date))))
 
 
 @dataclass(frozen=True)

@@ -189,22 +189,34 @@ def _read(rows: Sequence[Any], query: Optional[Mapping[str, Any]]) -> _Rows:
         at_s = instants_ms(texts) // 1000
     except ValueError as error:
         raise InvalidRequest(f"a timestamp of the data cannot be read: {error}") from error
-    metrics = _metrics(results, query)
-    return _Rows(tuple(texts), at_s, _matrix(results, metrics), metrics)
+    metrics, cells = _cells(results, query)
+    return _Rows(tuple(texts), at_s, _matrix(cells, len(results), len(metrics)), metrics)
 
 
 def _is_row(row: Any) -> bool:
     return isinstance(row, Mapping) and "timestamp" in row and "result" in row
 
 
-def _metrics(results: Sequence[Mapping[str, Any]], query: Optional[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Names in the query's order, then those that only the rows carry."""
-    orders = set(map(tuple, results))  # one, unless rows differ: nothing is looped over here for each row
-    seen = list(orders.pop()) if len(orders) == 1 else list(dict.fromkeys(chain.from_iterable(results)))
-    if not query:
-        return tuple(seen)
-    asked = [name for name in names_of(query) if not results or name in seen]
-    return tuple(dict.fromkeys([*asked, *seen]))
+def _cells(
+    results: Sequence[Mapping[str, Any]], query: Optional[Mapping[str, Any]]
+) -> tuple[tuple[str, ...], list[Any]]:
+    """Metrics in the query's order, then those that only the rows carry; and the R × M cells, row by row."""
+    keys = tuple(results[0]) if results else ()
+    if keys and set(map(len, results)) == {len(keys)}:
+        metrics = _ordered(keys, query)
+        try:  # rows as long as the first, with all of its keys, have no other; and no Python step for each
+            rows = map(itemgetter(*metrics), results)
+            return metrics, list(rows if len(metrics) == 1 else chain.from_iterable(rows))
+        except KeyError:
+            pass
+    metrics = _ordered(tuple(dict.fromkeys(chain.from_iterable(results))) if results else None, query)
+    return metrics, [result.get(metric) for result in results for metric in metrics]
+
+
+def _ordered(seen: Optional[tuple[str, ...]], query: Optional[Mapping[str, Any]]) -> tuple[str, ...]:
+    """seen: None where there are no rows to carry anything."""
+    asked = [name for name in names_of(query) if seen is None or name in seen] if query else []
+    return tuple(dict.fromkeys([*asked, *(seen or ())]))
 
 
 def names_of(query: Mapping[str, Any]) -> list[str]:
@@ -227,18 +239,8 @@ def output_name(aggregation: Any) -> Optional[str]:
     return None
 
 
-def _matrix(results: Sequence[Mapping[str, Any]], metrics: tuple[str, ...]) -> NDArray[np.float64]:
+def _matrix(cells: list[Any], rows: int, metrics: int) -> NDArray[np.float64]:
     """float64 [R, M]; what is no finite number is NaN."""
-    shape = (len(results), len(metrics))
-    if not results or not metrics:
-        return np.full(shape, np.nan)
-    try:
-        if len(metrics) == 1:
-            cells = list(map(itemgetter(metrics[0]), results))
-        else:
-            cells = list(chain.from_iterable(map(itemgetter(*metrics), results)))
-    except KeyError:
-        cells = [result.get(metric) for result in results for metric in metrics]
     if not set(map(type, cells)) <= {int, float, type(None)}:
         cells = [_number(cell) for cell in cells]
     try:
@@ -246,7 +248,7 @@ def _matrix(results: Sequence[Mapping[str, Any]], metrics: tuple[str, ...]) -> N
     except OverflowError:  # an integer that no float64 holds
         flat = np.array([_number(cell) for cell in cells], np.float64)
     flat[~np.isfinite(flat)] = np.nan
-    return flat.reshape(shape)
+    return flat.reshape(rows, metrics)
 
 
 def _number(cell: Any) -> float:
