@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-import onnx  # noqa: E402
+import onnx
 
-from export import parity  # noqa: E402
-from export.onnx_file import export  # noqa: E402
-from outliers.errors import TrainingError  # noqa: E402
-from outliers.series import Series  # noqa: E402
-from tests.train.models import exported, fitted, meta_of  # noqa: E402
-from tests.train.sensors import part, sensor  # noqa: E402
+from export import parity
+from export.onnx_file import export
+from outliers.errors import TrainingError
+from outliers.series import Series
+from tests.train.models import exported, fitted, meta_of
+from tests.train.sensors import part, sensor
 
 pytestmark = pytest.mark.trainer
 LATER_S = 1_700_006_400 + 14 * 86_400

@@ -5,11 +5,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from outliers.errors import ModelInvalid, ModelUnsuited  # noqa: E402
-from outliers.infer.model import Model  # noqa: E402
-from outliers.series import Series  # noqa: E402
-from tests.train.models import exported, loaded  # noqa: E402
-from tests.train.sensors import part, sensor, with_values  # noqa: E402
+from outliers.errors import ModelInvalid, ModelUnsuited
+from outliers.infer.model import Model
+from outliers.series import Series
+from tests.train.models import exported, loaded
+from tests.train.sensors import part, sensor, with_values
 
 pytestmark = pytest.mark.trainer
 LATER_S = 1_700_006_400 + 14 * 86_400
@@ -115,7 +115,7 @@ def test_score_picks_the_models_metrics_out_of_more() -> None:
 
 
 def test_model_that_was_not_trained_on_a_granularity_says_so() -> None:
-    with pytest.raises(ModelUnsuited, match="PT1M.*PT5M, PT1H"):
+    with pytest.raises(ModelUnsuited, match=r"PT1M.*PT5M, PT1H"):
         loaded().score(sensor("PT1M", 1))
     with pytest.raises(ModelUnsuited, match="PT1M"):
         loaded().score(sensor("PT1M", 1), k=2.0)
