@@ -1,4 +1,4 @@
-"""A real redis-server on a free loopback port, with or without a memory that survives a restart."""
+"""Servers that tests and drills start on free loopback ports: a real redis-server, a wire that can be cut."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import redis
@@ -50,3 +51,40 @@ class RedisServer:
     def close(self) -> None:
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class Wire:
+    """A TCP connection to a port that can be cut, as a switch that fails would: bytes stop, nothing is closed."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._cut = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        self._cut.set()
+
+    def mend(self) -> None:
+        self._cut.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._to))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                while self._cut.is_set():
+                    time.sleep(0.05)
+                target.sendall(data)
+        for end in (source, target):
+            end.close()

@@ -101,6 +101,7 @@ def cancel_job(queue: TrainingQueue, name_or_id: str) -> JobView:
     with redis_errors():
         status = job.get_status()
         if status is JobStatus.STARTED:
+            queue.connection.hset(job.key, "retries_left", 0)  # should its worker be dead, nobody takes it over
             try:
                 send_stop_job_command(queue.connection, job.id, serializer=JSONSerializer)  # the worker records it
             except InvalidJobOperation as exc:

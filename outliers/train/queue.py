@@ -224,6 +224,13 @@ class TrainingQueue:
         with redis_errors():
             return {as_text(name): json.loads(text) for name, text in self.connection.hgetall(LEDGER).items()}
 
+    def forget_outcomes(self, before_s: float) -> None:
+        """Drop what the ledger says of names that had no outcome since: they are looked after no more."""
+        old = [name for name, outcome in self.last_outcomes().items() if outcome["ended_at_s"] < before_s]
+        if old:
+            with redis_errors():
+                self.connection.hdel(LEDGER, *old)
+
     def outcome_counts(self) -> dict[str, int]:
         with redis_errors():
             return {as_text(kind): int(count) for kind, count in self.connection.hgetall(COUNTS).items()}

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_S = 120  # a node that dies while it enqueues holds the others up for so long
 LOOK_S = 15  # longest sleep: a Redis that lost its memory is noticed this soon
+FORGOTTEN_S = 60 * 86400  # a name without an outcome for so long leaves the ledger, and the metrics
 DISCOVERED_S = 600  # how long a list of discovered sensors is good for
 
 
@@ -127,6 +128,8 @@ class Scheduler:
             enqueued = [name for name in self._due(names) if self.queue.enqueue(name, slot_text(slot_s))]
             with redis_errors():
                 self.queue.connection.set(SLOT_KEY, slot_s)
+            remembered_s = max(FORGOTTEN_S, 2 * self.config.training.min_interval_s)
+            self.queue.forget_outcomes(self.queue.now_s() - remembered_s)
             logger.info("slot %s: %d names, %d enqueued", slot_text(slot_s), len(names), len(enqueued))
         finally:
             self.queue.release("schedule", self._holder)

@@ -28,6 +28,7 @@ from rq import Queue, Retry, Worker, worker_registration
 from rq.executions import Execution
 from rq.job import JobStatus
 from rq.scheduler import RQScheduler
+from rq.scripts import release_lock
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 from rq.utils import now
@@ -247,7 +248,7 @@ class TrainingWorker(Worker):
         if self.connection.set(lock, self.name, nx=True, ex=2 * MAINTENANCE_S):
             for queue in self.queues:
                 self._tend(queue)
-            self.connection.delete(lock)
+            release_lock(self.connection, lock, self.name)
         self.last_cleaned_at = now()  # type: ignore[assignment]
 
     def _tend(self, queue: Queue) -> None:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE))
 
 from tasks import config_for  # noqa: E402
 
-from benchmarks.processes import RedisServer  # noqa: E402
+from benchmarks.processes import RedisServer, Wire  # noqa: E402
 from outliers.train.queue import TrainingQueue  # noqa: E402
 
 
@@ -41,10 +41,10 @@ def queue(redis_server: RedisServer) -> TrainingQueue:
 def start_worker(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*arguments: str, config: str = "") -> subprocess.Popen[bytes]:
+    def start(*arguments: str, config: str = "", port: int = 0) -> subprocess.Popen[bytes]:
         log = open(tmp_path / f"worker-{len(started)}.log", "wb")  # noqa: SIM115
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "tasks.py"), config or str(redis_server.port), *arguments],
+            [sys.executable, str(HERE / "tasks.py"), config or str(port or redis_server.port), *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), str(HERE)])},
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
@@ -57,6 +57,15 @@ def start_worker(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable
             process.send_signal(signal.SIGCONT)
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def wire(redis_server: RedisServer) -> Iterator[Wire]:
+    """The way of one node to Redis."""
+    wire = Wire(redis_server.port)
+    yield wire
+    wire.mend()
+    wire.close()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -128,6 +129,15 @@ def test_queue_that_lost_its_memory_is_filled_again(scheduler):
     scheduler.queue.connection.flushall()
     scheduler.tick()
     assert names_queued(scheduler.queue) == sorted(NAMES)
+
+
+def test_outcomes_of_names_long_gone_are_forgotten(scheduler):
+    now_s = int(scheduler.queue.now_s())
+    for name, age_s in (("gone", 61 * 86400), ("there", 86400)):
+        outcome = {"kind": "published", "text": "published 1", "ended_at_s": now_s - age_s}
+        scheduler.queue.connection.hset(LEDGER, name, json.dumps(outcome))
+    scheduler.tick()
+    assert set(scheduler.queue.last_outcomes()) == {"there"}
 
 
 def test_redis_that_is_away_does_not_end_the_scheduler(scheduler, redis_server):

@@ -82,6 +82,23 @@ def test_stopped_node_that_wakes_up_later_publishes_nothing(queue, start_worker,
     assert job.outcome["text"] == "published 1", "the one that woke up wrote over what the other had written"
 
 
+def test_node_cut_off_from_redis_stops_and_publishes_nothing(queue, start_worker, tmp_path, wire):
+    log = tmp_path / "log"
+    cut_off = start_worker(port=wire.port)
+    enqueue(queue, "tasks.note_and_end", "s", 6.0, str(log))
+    wait_for(lambda: lines(log))
+    horse = horse_of(cut_off)
+    second = start_worker()
+    wire.cut()
+    wait_for(lambda: queue.last_outcomes().get("s"))
+    wire.mend()
+    wait_for(lambda: not horse.is_running() or horse.status() == psutil.STATUS_ZOMBIE)
+    enqueue(queue, "tasks.end_well", "t")
+    wait_for(lambda: queue.last_outcomes().get("t"))
+    assert published(log) == 1 and lines(log)[-1] == f"publish {second.pid}"
+    assert queue.outcome_counts() == {"published": 2} and cut_off.poll() is None
+
+
 def test_job_whose_process_crashes_fails_with_a_reason_after_its_retries(queue, start_worker, tmp_path):
     log = tmp_path / "log"
     job = enqueue(queue, "tasks.crash", "s", str(log), retries=2)
