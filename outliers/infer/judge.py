@@ -21,7 +21,9 @@ ANY = "any"
 
 OWN_SHARE = 0.75  # of the line that the point's own short scale must reach: no smear of its neighbours
 PLAIN = 2.0  # score that needs no second witness
-KEEP = 0.8  # score down to which a confirmed run goes on
+KEEP = 0.8  # score down to which a confirmed run goes on,
+KEEP_OWN = 0.5  # from its first to its last point whose own short scale is so far out: a run ends when its cause does,
+KEEP_GAP = 18  # over so many points between two such
 FEW_POINTS = 120  # below, the query tells the second witness too little
 MOST_BELOW = 0.9999999  # largest score of a point that is not flagged
 MOST = 1e9
@@ -131,12 +133,15 @@ def _runs(
     mode: str,
     judged: Optional[Bools],
 ) -> Bools:
-    """Points of the runs that hold a confirmed point; a run goes on while s ≥ KEEP (causal: forward only)."""
+    """Points of the runs that hold a confirmed point; a run goes on while s ≥ KEEP (causal: forward only).
+
+    The long scales are over the line for hours after what lasted minutes, hence KEEP_OWN.
+    """
     over = s >= 1.0
     candidate = over & (own >= OWN_SHARE)
     if not candidate.any():
         return np.zeros(len(s), np.bool_)
-    kept = s >= KEEP
+    kept = (s >= KEEP) & _between_causes(own, mode)
     run = np.cumsum(np.diff(kept, prepend=False) & kept)  # number of the run that each kept point belongs to
     of_interest = kept if judged is None else kept & np.isin(run, run[kept & judged])
     confirmed = candidate & plain
@@ -146,6 +151,18 @@ def _runs(
     np.minimum.at(first, run[confirmed], np.flatnonzero(confirmed))
     from_first = first[run]
     return np.asarray(kept & (np.arange(len(s)) >= from_first if mode == "causal" else from_first < len(s)))
+
+
+def _between_causes(own: NDArray[np.float32], mode: str) -> Bools:
+    """Points that are over KEEP_OWN themselves or lie in a gap between two that are; live, only in what came before."""
+    points = len(own)
+    position = np.arange(points)
+    cause = own >= KEEP_OWN
+    before = np.maximum.accumulate(np.where(cause, position, -points - KEEP_GAP))
+    if mode == "causal":
+        return np.asarray(position == before)
+    after = np.minimum.accumulate(np.where(cause, position, 2 * points + KEEP_GAP)[::-1])[::-1]
+    return np.asarray(after - before <= KEEP_GAP)
 
 
 def _agreement(series: Series, column: NDArray[np.int64], over: Bools, mode: str) -> Bools:

@@ -161,3 +161,18 @@ def test_lead_in_that_is_not_judged_does_not_change_what_is():
     asked = np.arange(1500) >= 1440
     part, full = judge(one, scores, "m0", judged=asked), judge(one, scores, "m0")
     assert (part.flag[asked] == full.flag[asked]).all() and part.flag[1470:1475].all()
+
+
+@pytest.mark.parametrize("mode", ["whole", "causal"])
+def test_run_ends_where_its_cause_ends_although_long_scales_stay_over_the_line(mode):
+    values = quiet()
+    values[80:100] = 500.0
+    s, own = np.full(LONG, 1.2), np.full(LONG, 0.1)
+    own[80:90] = own[95:100] = 2.0  # five points in between that do not stand out themselves
+    s[80:100] = 3.0
+    flag = judge(series(values[:, None]), scores_of(s, own), "m0", mode=mode).flag
+    expected = np.zeros(LONG, bool)
+    expected[80:100] = True
+    if mode == "causal":
+        expected[90:95] = False  # nobody knows yet that it goes on
+    assert (flag == expected).all()
