@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from outliers.errors import Unservable
 from outliers.times import (
     DAY_S,
+    YEAR_S,
     Period,
     add_months,
     civil_of,
@@ -32,6 +33,7 @@ from outliers.times import (
 Seconds = NDArray[np.int64]
 
 _MONDAY_S = 4 * DAY_S  # 1970-01-05
+_LONGEST_S = 100 * YEAR_S
 _SIMPLE = {
     "second": "PT1S",
     "minute": "PT1M",
@@ -298,6 +300,8 @@ def _of_period(fields: Mapping[str, Any]) -> Granularity:
     period, zone = Period.parse(text), zone_name(_text(fields.get("timeZone")))
     if period.ms % 1000:
         raise ValueError(f"{text!r}: buckets of parts of a second cannot be judged")
+    if period.nominal_s > _LONGEST_S:
+        raise ValueError(f"{text!r}: buckets of more than a century cannot be judged")
     origin_s = _origin_s(fields.get("origin"))
     grid = _grid_of(period, zone, origin_s)
     exact = isinstance(grid, _Exact) and not period.weeks
@@ -311,6 +315,8 @@ def _of_duration(fields: Mapping[str, Any]) -> Granularity:
         raise ValueError("a duration granularity needs a duration in milliseconds") from None
     if duration_ms <= 0:
         raise ValueError("a duration must be longer than nothing")
+    if duration_ms > _LONGEST_S * 1000:
+        raise ValueError("buckets of more than a century cannot be judged")
     if duration_ms % 1000:
         raise ValueError("buckets of parts of a second cannot be judged")
     return Granularity.of_step(duration_ms // 1000, _origin_s(fields.get("origin")) or 0)
@@ -340,6 +346,8 @@ def _origin_s(value: Any) -> Optional[int]:
     at_ms = value if isinstance(value, int) else parse_instant_ms(str(value))
     if at_ms % 1000:
         raise ValueError(f"the origin {value!r} is not a whole second")
+    if abs(at_ms) > 100 * _LONGEST_S * 1000:
+        raise ValueError(f"the origin {value!r} is too far away")
     return at_ms // 1000
 
 

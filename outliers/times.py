@@ -22,6 +22,9 @@ DAY_S = 86_400
 MONTH_S = 30 * DAY_S  # nominal: what a calendar month counts for where one number is needed
 YEAR_S = 365 * DAY_S
 
+_LAST_YEAR = 292_000_000  # of which 64 bits hold the milliseconds
+# Outside of these years every zone keeps the offset that it has at their edge: no list of changes is longer.
+_ZONES_FROM_S, _ZONES_TO_S = -90 * YEAR_S, 130 * YEAR_S
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _INSTANT = re.compile(
     r"(?P<year>[+-]?\d{1,9})(?:-(?P<month>\d{1,2})(?:-(?P<day>\d{1,2}))?)?"
@@ -76,6 +79,8 @@ def parse_instant_ms(text: str) -> int:
         raise ValueError(f"{text!r} is not an ISO time")
     part = match.groupdict()
     year, month, day = int(part["year"]), int(part["month"] or 1), int(part["day"] or 1)
+    if abs(year) > _LAST_YEAR:
+        raise ValueError(f"{text!r} is not a time that fits into milliseconds")
     hour, minute, second = (int(part[k] or 0) for k in ("hour", "minute", "second"))
     if not (1 <= month <= 12 and 1 <= day <= month_length(year, month) and hour < 24 and minute < 60 and second < 60):
         raise ValueError(f"{text!r} is not a time that exists")
@@ -279,6 +284,7 @@ def offsets_s(zone: str, at_s: NDArray[np.int64]) -> NDArray[np.int64]:
     fixed = fixed_offset_s(zone)
     if fixed is not None or not len(at_s):
         return np.full(len(at_s), fixed or 0, np.int64)
+    at_s = np.clip(at_s, _ZONES_FROM_S, _ZONES_TO_S)
     changes, offsets = _changes(zone, int(at_s.min()) // YEAR_S, int(at_s.max()) // YEAR_S + 1)
     return np.array(offsets, np.int64)[np.searchsorted(np.array(changes, np.int64), at_s, side="right")]
 
@@ -288,6 +294,7 @@ def _offset_at(zone: str, at_s: int) -> int:
     fixed = fixed_offset_s(zone)
     if fixed is not None:
         return fixed
+    at_s = min(max(at_s, _ZONES_FROM_S), _ZONES_TO_S)
     changes, offsets = _changes(zone, at_s // YEAR_S, at_s // YEAR_S + 1)
     return offsets[bisect_right(changes, at_s)]
 
@@ -317,19 +324,30 @@ def _changes(zone: str, first: int, last: int) -> tuple[list[int], list[int]]:
 
     first, last: whole 365-day years since 1970, so that the cache is hit by most queries.
     """
+    changes: list[int] = []
+    offsets = [_probe(zone, first * YEAR_S)]
+    for year in range(first, last + 1):
+        for at_s, offset in _changes_in(zone, year):
+            changes.append(at_s)
+            offsets.append(offset)
+    return changes, offsets
+
+
+@lru_cache(maxsize=4096)
+def _changes_in(zone: str, year: int) -> tuple[tuple[int, int], ...]:
+    """(instant, offset from then on) of each change in one 365-day year, its first instant left out."""
     # zoneinfo gives no list of changes: probe each day, then halve the day in which the offset differs.
-    days = range(first * YEAR_S, last * YEAR_S + 2 * DAY_S, DAY_S)
+    days = range(year * YEAR_S, (year + 1) * YEAR_S + 1, DAY_S)
     probes = [_probe(zone, at_s) for at_s in days]
-    changes, offsets = [], [probes[0]]
+    found = []
     for low_s, before, after in zip(days, probes, probes[1:]):
         if before != after:
             low, high = low_s, low_s + DAY_S
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if _probe(zone, middle) == before else (low, middle)
-            changes.append(high)
-            offsets.append(after)
-    return changes, offsets
+            found.append((high, after))
+    return tuple(found)
 
 
 def _probe(zone: str, at_s: int) -> int:

@@ -100,6 +100,33 @@ def test_granularity_that_druid_refuses_is_refused(value: Any) -> None:
         Granularity.parse(value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"type": "period", "period": "P999999999999Y"},
+        {"type": "period", "period": "PT99999999999999999999H"},
+        {"type": "duration", "duration": 10**18},
+        {"type": "period", "period": "P1D", "timeZone": "Europe/Madrid", "origin": "146140482-04-24T15:36:27Z"},
+        {"type": "period", "period": "P1D", "origin": "999999999-01-01"},
+    ],
+)
+def test_granularity_beyond_all_bounds_is_refused_and_breaks_nothing(value: Any) -> None:
+    with pytest.raises(Unservable, match="granularity"):
+        Granularity.parse(value)
+
+
+def test_times_thousands_of_years_away_have_buckets_too() -> None:
+    madrid = Granularity.parse({"type": "period", "period": "P1Y", "timeZone": "Europe/Madrid"})
+    starts = madrid.starts(seconds("0001-01-01"), seconds("9999-01-01"))
+    assert len(starts) == 10_000  # local years begin beside the UTC ones at both ends
+    far = parse_intervals("146140482-01-01/P1D")[0]
+    assert len(
+        Granularity.parse({"type": "period", "period": "PT6H", "timeZone": "Europe/Madrid"}).starts(
+            far.start_ms // 1000, far.end_ms // 1000
+        )
+    ) in (4, 5)
+
+
 def test_days_of_a_zone_have_their_own_seconds_over_both_changes_of_the_clock() -> None:
     madrid = Granularity.parse({"type": "period", "period": "P1D", "timeZone": "Europe/Madrid"})
     autumn = madrid.starts(seconds("2025-10-24T22:00:00Z"), seconds("2025-10-28T23:00:00Z"))

@@ -106,6 +106,7 @@ class Druid:
             password=settings.password,
         )
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._newest: dict[str, _Newest] = {}
         self._refreshing: set[str] = set()
         self._first: OrderedDict[str, tuple[Optional[int], float]] = OrderedDict()
@@ -147,7 +148,7 @@ class Druid:
         Kept `newest_s`, then refreshed in the background: only the first call for a data source waits.
         """
         now = time.monotonic()
-        with self._lock:
+        with self._changed:
             known = self._newest.get(data_source)
             stale = known is None or now - known.read_at >= self._newest_s
             refresh = stale and data_source not in self._refreshing
@@ -157,7 +158,9 @@ class Druid:
             self._refresh_newest(data_source)
         elif refresh:
             threading.Thread(target=self._refresh_newest, args=(data_source,), daemon=True).start()
-        with self._lock:
+        with self._changed:
+            if known is None:  # somebody else's first call may be under way
+                self._changed.wait_for(lambda: data_source in self._newest, 2 * _BOUNDARY_TIMEOUT_S)
             known = self._newest.get(data_source)
         if known is None or now - known.good_at > 10 * self._newest_s + _BOUNDARY_TIMEOUT_S:
             return None  # too old to say what is complete
@@ -165,15 +168,18 @@ class Druid:
 
     def _refresh_newest(self, data_source: str) -> None:
         known = self._newest.get(data_source)
+        now = time.monotonic()
+        read = _Newest(known.at_s if known else None, now, known.good_at if known else -1e9)
         try:
             at_s = self._boundary(data_source, None, "maxTime")
-            read = _Newest(at_s, time.monotonic(), time.monotonic())
+            read = _Newest(at_s, now, now)
         except (DruidError, DruidRefused) as error:
             log.warning("the newest event of %s is not known: %s", data_source, error)
-            read = _Newest(known.at_s if known else None, time.monotonic(), known.good_at if known else -1e9)
-        with self._lock:
-            self._newest[data_source] = read
-            self._refreshing.discard(data_source)
+        finally:
+            with self._changed:
+                self._newest[data_source] = read
+                self._refreshing.discard(data_source)
+                self._changed.notify_all()
 
     def first_event(self, data_source: str, filter: Filter = None) -> Optional[int]:
         """Unix seconds of the first event under a filter, None if there is none; kept an hour.

@@ -6,6 +6,7 @@ A query that is no object is malformed (InvalidRequest); one that Druid would re
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, Union
 
@@ -18,6 +19,7 @@ Query = Mapping[str, Any]
 Filter = Optional[Mapping[str, Any]]
 
 SENSOR_DIMENSION = "sensor_name"
+DEPTH = 100  # levels of objects and lists in a query
 UNCOVERED_LIMIT = 50  # intervals without a segment that Druid may name in its header
 LEAD_IN_BUCKETS = (288, 2016)  # least, most
 LEAD_IN_MOST_S = 28 * DAY_S
@@ -40,6 +42,8 @@ def checked(query: Any) -> dict[str, Any]:
     """
     if not isinstance(query, Mapping) or not all(isinstance(key, str) for key in query):
         raise InvalidRequest("the query is not a JSON object")
+    if _is_deep(query):
+        raise Unservable(f"the query is nested more than {DEPTH} levels deep")
     kind = query.get("queryType")
     if kind != "timeseries":
         named = f"{kind!r}" if isinstance(kind, str) else "without a queryType"
@@ -54,13 +58,21 @@ def checked(query: Any) -> dict[str, Any]:
     for item in [*(query.get("aggregations") or ()), *(query.get("postAggregations") or ())]:
         if output_name(item) is None:
             raise Unservable(f"an aggregation of type {item.get('type')!r} has no name")
-    names = names_of(query)
-    for name in names:
-        if names.count(name) > 1:
-            raise Unservable(f"two aggregations are named {name!r}")
+    repeated = [name for name, times in Counter(names_of(query)).items() if times > 1]
+    if repeated:
+        raise Unservable(f"two aggregations are named {repeated[0]!r}")
     data_sources_of(query)
     parse_intervals(query.get("intervals"))
     return dict(query)
+
+
+def _is_deep(query: Query) -> bool:
+    """Whether what walks the query level by level would go too deep."""
+    level: list[Any] = [query]
+    for _ in range(DEPTH):
+        inner = [each.values() if isinstance(each, Mapping) else each for each in level]
+        level = [each for values in inner for each in values if isinstance(each, (Mapping, list))]
+    return bool(level)
 
 
 def data_sources_of(query: Query) -> tuple[str, ...]:
@@ -291,8 +303,8 @@ def with_context(query: Query, timeout_s: float) -> dict[str, Any]:
 
 def _whole(value: Any) -> Optional[int]:
     try:
-        return int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
-    except ValueError:
+        return int(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):
         return None
 
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -70,6 +70,19 @@ def test_newest_event_is_refreshed_in_the_background(faulty: Simulator, broken: 
     began = time.perf_counter()
     assert broken.newest("rb_flow") is not None
     assert time.perf_counter() - began < 0.25
+
+
+def test_first_callers_wait_for_the_newest_event_together(faulty: Simulator) -> None:
+    faulty.faults.delay_s = 0.2
+    druid = Druid(Settings(faulty.url))
+    found: list[Optional[int]] = []
+    threads = [threading.Thread(target=lambda: found.append(druid.newest("rb_flow"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [NOW_S // 60 * 60] * 4
+    assert len(faulty.asked) == 1
 
 
 def test_newest_event_is_unknown_where_druid_is_down(faulty: Simulator, broken: Druid) -> None:

@@ -124,6 +124,21 @@ def test_a_query_that_druid_would_refuse_is_unservable_and_says_why(change: dict
         checked({**QUERY, **change})
 
 
+def test_a_query_nested_too_deeply_is_unservable_at_any_place() -> None:
+    filter: dict[str, Any] = MADRID
+    for _ in range(200):
+        filter = {"type": "not", "field": filter}
+    with pytest.raises(Unservable, match="levels deep"):
+        checked({**QUERY, "filter": filter})
+
+
+def test_many_aggregations_are_checked_in_no_time() -> None:
+    many = [{"type": "count", "name": f"n{i}"} for i in range(50_000)]
+    assert len(checked({**QUERY, "aggregations": many})["aggregations"]) == 50_000
+    with pytest.raises(Unservable, match="two aggregations are named 'n7'"):
+        checked({**QUERY, "aggregations": [*many, {"type": "count", "name": "n7"}]})
+
+
 def test_a_good_query_comes_back_as_it_is() -> None:
     assert checked(QUERY) == QUERY
     assert checked(QUERY) is not QUERY
@@ -238,7 +253,8 @@ def test_history_is_the_same_for_queries_that_differ_in_when_and_how_only() -> N
 
 
 @pytest.mark.parametrize(
-    ("own", "sent"), [(None, 2000), (0, 2000), (500, 500), (60000, 2000), ("60000", 2000), ("soon", "soon"), (-5, -5)]
+    ("own", "sent"),
+    [(None, 2000), (0, 2000), (500, 500), (60000, 2000), (6e4, 2000), ("60000", 2000), ("soon", "soon"), (-5, -5)],
 )
 def test_context_caps_the_time_out_and_asks_for_uncovered_time(own: Any, sent: Any) -> None:
     query = QUERY if own is None else {**QUERY, "context": {"timeout": own, "priority": 7}}
