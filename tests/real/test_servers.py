@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.real.servers.fleet import VARIABLES, Fleet, place_of
 from tests.real.servers.process import Process, wait_until
+from tests.real.servers.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
 import sys, time
 from pathlib import Path
+from urllib.parse import quote
 from tests.real.servers.process import Process
 process = Process(["sh", "-c", "sleep 600 & echo $!; exec sleep 600"], Path(sys.argv[1]))
 process.start()
@@ -111,3 +116,28 @@ def test_what_a_killed_run_wrote_is_removed_by_the_next(tmp_path: Path, monkeypa
             assert first.folder.is_dir()  # a run that is under way keeps what is its own
         assert first.folder.is_dir()
     assert not first.folder.exists()
+
+
+def test_servers_for_a_person_tell_what_to_use_and_end_with_ctrl_c(tmp_path: Path) -> None:
+    """With Redis alone to be had, so that it is quick; the rest is told as missing."""
+    redis_server = shutil.which("redis-server")
+    if redis_server is None:
+        pytest.skip("`redis-server` is not installed")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "redis-server").symlink_to(redis_server)
+    environ = {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.real.servers"]
+    with open(tmp_path / "told", "w") as told:
+        person = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=told, stderr=told, start_new_session=True)
+    wait_until(lambda: "Ctrl-C" in (tmp_path / "told").read_text(), 30, "the servers")
+    text = (tmp_path / "told").read_text()
+    assert "no druid: `java` is not installed" in text and "no consul: `go` is not installed" in text
+    port = int(text.partition("rd_port = ")[2].split()[0])
+    assert f"export OUTLIERS_TEST_REDIS_URL='redis://:{quote(RedisServer.password)}@127.0.0.1:{port}'" in text
+    with socket.create_connection(("127.0.0.1", port), 5):
+        pass
+    person.send_signal(signal.SIGINT)
+    assert person.wait(20) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
+    assert list((tmp_path / "rb-aioutliers-servers" / "runs").iterdir()) == []
