@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,8 +69,10 @@ def wire(redis_server: RedisServer) -> Iterator[Wire]:
     wire.close()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Return what `condition` returns, as soon as it is true."""
     until_s = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < until_s, "waited in vain"
         time.sleep(0.1)
+    return found
