@@ -19,12 +19,11 @@ from typing import Any, NamedTuple, Optional, Union
 
 from outliers.errors import InvalidRequest, ModelInvalid, NotFound, OutliersError
 from outliers.infer.metadata import ModelMeta
-from outliers.infer.onnx_props import read_props
+from outliers.infer.onnx_bytes import read_props
 from outliers.store.names import Key, key_of
 
-# What a loaded model costs in memory, measured by benchmarks.memory: the session beside the file's own bytes.
-SESSION_BYTES = 100_000
-BYTES_PER_FILE_BYTE = 15
+# What a loaded model costs beside its numbers, measured by benchmarks.calculate; graphs are shared.
+MODEL_BYTES = 100_000
 RESOLUTION_NS = 2_000_000_000  # of a directory's modification time, generously
 SUFFIX = ".onnx"
 _log = logging.getLogger(__name__)
@@ -80,6 +79,7 @@ class Models:
         self._refused: dict[Key, _Stamp] = {}  # files that cannot be used, so that each is said once
         self._loaded: OrderedDict[Key, _Loaded] = OrderedDict()
         self._loading: dict[Key, Future[_Loaded]] = {}
+        self._sessions: Any = None  # made with the first model
         self._lock = threading.Lock()
 
     # --- what can be served ---------------------------------------------------------------------------------------
@@ -223,12 +223,14 @@ class Models:
 
     def _load(self, key: Key) -> _Loaded:
         # onnxruntime takes 0.1 s to import: the first model pays, not the start
-        from outliers.infer.model import Model
+        from outliers.infer.model import Model, Sessions
 
+        with self._lock:
+            self._sessions = self._sessions or Sessions()
         try:
             with open(self._path(key), "rb") as file:
                 stamp = _stamp(os.fstat(file.fileno()))
-                model = Model.load(file.read())
+                model = Model.load(file.read(), self._sessions)
         except OSError as error:
             self._watcher.loaded("failed")
             raise NotFound("the model is no longer there") from error
@@ -236,7 +238,7 @@ class Models:
             self._watcher.loaded("failed")
             raise
         self._watcher.loaded("ok")
-        return _Loaded(stamp, model, SESSION_BYTES + BYTES_PER_FILE_BYTE * stamp.size)
+        return _Loaded(stamp, model, MODEL_BYTES + stamp.size)
 
     def _keep(self, key: Key, loaded: _Loaded) -> None:
         """Put a model into memory and drop the least recently used beyond the budget; holds the lock."""

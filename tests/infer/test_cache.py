@@ -13,7 +13,7 @@ import pytest
 
 from outliers.errors import ModelInvalid, NotFound
 from outliers.infer.cache import Models, Watcher, read_meta
-from outliers.infer.onnx_props import read_props
+from outliers.infer.onnx_bytes import read_props
 from outliers.store.names import key_of
 
 MODEL = Path(__file__).parents[1] / "data" / "hq-madrid.onnx"
@@ -123,7 +123,7 @@ def test_many_who_ask_at_once_share_one_load(mirror: Path):
 def test_the_least_recently_used_is_dropped_beyond_the_budget(mirror: Path):
     for name in ("a", "b", "c"):
         put(mirror, name, with_prop(MODEL.read_bytes(), name=name))
-    models, seen = models_of(mirror, budget_mb=8)
+    models, seen = models_of(mirror, budget_mb=0.7)
     first = models.get("a")
     models.get("b")
     assert models.get("a") is first
@@ -191,3 +191,23 @@ def test_nothing_is_read_again_where_nothing_changed(mirror: Path):
     os.utime(mirror, (1_700_000_000, 1_700_000_000))
     models.refresh()
     assert models.refresh() is False
+
+
+def test_models_of_one_graph_share_its_session_and_answer_as_the_whole_file_does(mirror: Path):
+    import numpy as np
+    import onnxruntime
+
+    from outliers.infer.model import _OUTPUTS, Model, Sessions, _options
+
+    data = MODEL.read_bytes()
+    sessions = Sessions()
+    one, other = Model.load(data, sessions), Model.load(with_prop(data, name="other"), sessions)
+    assert one._session is other._session and other.meta.name == "other"
+    whole = onnxruntime.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
+    values = np.random.default_rng(5).lognormal(10, 1, (200, len(one.meta.metrics))).astype(np.float32)
+    feed = {
+        "timestamp": 1_779_926_400 + 60 * np.arange(200, dtype=np.int64), "step": np.array(60, np.int64),
+        "values": values, "k": np.array(1.25, np.float32), "causal": np.array(0, np.int64),
+    }  # fmt: skip
+    for mine, theirs in zip(one._session.run(_OUTPUTS, {**feed, **one._numbers}), whole.run(_OUTPUTS, feed)):
+        np.testing.assert_array_equal(mine, theirs)

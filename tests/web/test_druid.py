@@ -155,10 +155,10 @@ def test_what_is_kept_is_extended_where_it_ends_before_the_interval(of_simulator
 
 
 def test_a_slow_lead_in_is_given_up_with_a_warning(simulator: Simulator, models):
-    asking = Asking(config_for(simulator.url, druid={"lead_in_timeout_s": 0.2, "cache_s": 60.0}), models, NOW)
+    asking = Asking(config_for(simulator.url, druid={"lead_in_timeout_s": 1.0, "cache_s": 60.0}), models, NOW)
     asking(query=flow_query(*HOUR), lead_in="none")  # newest and first event are known from here on
     simulator.faults.only = lambda query: "2026-05-27" in str(query.get("intervals"))
-    simulator.faults.delay_s = 2.0
+    simulator.faults.delay_s = 5.0
     try:
         answer = asking(query=flow_query(*HOUR))
     finally:
