@@ -7,7 +7,7 @@ BUNDLED ?=
 RPM_TOP := $(CURDIR)/build/rpm
 PROJECT_VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' outliers/__init__.py)
 RPM_FILES := outliers export rpm deploy requirements requirements.txt requirements-train.txt README.md CHANGELOG.md LICENSE
-RPM_DEFINES = --define "_topdir $(RPM_TOP)" --define "version_of_project $(PROJECT_VERSION)" --nodeps
+RPM_DEFINES = --define "_sourcedir $(RPM_TOP)/SOURCES" --define "version_of_project $(PROJECT_VERSION)" --nodeps
 
 .PHONY: rpm
 rpm: rpm-executor rpm-trainer  ## both packages, into dist/ (TORCH_INDEX=… for torch's CPU build)
@@ -22,9 +22,10 @@ rpm-source: system
 # $(call rpmbuild,PACKAGE,DIST,PYTHON,MORE)
 define rpmbuild
 	python=$$(make/find-python.sh $(3)) && PATH="$$(dirname "$$python"):$$PATH" rpmbuild -bb $(RPM_DEFINES) \
+	    --define "_topdir $(RPM_TOP)/$(1)" \
 	    --define "dist .$(2)" --define "python $(3)" $(if $(BUNDLED),,--without bundled_python) $(4) rpm/$(1).spec
-	cp $(RPM_TOP)/RPMS/*/$(1)-$(PROJECT_VERSION)-*.rpm dist/
-	rm -rf $(RPM_TOP)/BUILD/* $(RPM_TOP)/BUILDROOT/* $(RPM_TOP)/RPMS/*
+	mv $(RPM_TOP)/$(1)/RPMS/*/$(1)-$(PROJECT_VERSION)-*.rpm dist/
+	rm -rf $(RPM_TOP)/$(1)
 	@ls -l dist/$(1)-$(PROJECT_VERSION)-*.rpm
 endef
 
@@ -39,7 +40,7 @@ rpm-trainer: rpm-source  ## the trainer's package
 .PHONY: rpm-mock
 rpm-mock: rpm-source  ## the same in clean EL7 and EL9 roots, where mock exists (BUNDLED=DIR with the Python source)
 	@command -v mock >/dev/null || { echo "mock is not installed: nothing built" >&2; exit 1; }
-	rpmbuild -bs $(RPM_DEFINES) $(if $(BUNDLED),,--without bundled_python) rpm/rb-aioutliers.spec rpm/rb-aioutliers-trainer.spec
+	rpmbuild -bs $(RPM_DEFINES) --define "_srcrpmdir $(RPM_TOP)/SRPMS" $(if $(BUNDLED),,--without bundled_python) rpm/rb-aioutliers.spec rpm/rb-aioutliers-trainer.spec
 	mock -r centos+epel-7-x86_64 --enable-network --resultdir dist $(RPM_TOP)/SRPMS/rb-aioutliers-$(PROJECT_VERSION)-*.src.rpm
 	mock -r rocky+epel-9-x86_64 --enable-network --resultdir dist $(RPM_TOP)/SRPMS/rb-aioutliers*-$(PROJECT_VERSION)-*.src.rpm
 

@@ -71,8 +71,7 @@ chmod 755 "$dest/bin/rb-aioutliers"
 
 # --- what is never used when it runs ----------------------------------------------------------------------------------
 rm -rf "$lib/bin" "$lib/share" "$lib/include"
-find "$lib" -type d \( -name tests -o -name test -o -name __pycache__ \) \
-    ! -path "*/torch/testing*" ! -path "*/numpy/testing*" -prune -exec rm -rf {} +
+find "$lib" -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} +
 find "$lib" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.a' -o -name '*.lib' -o -name '*.h' \
     -o -name '*.hpp' -o -name '*.cuh' -o -name '*.c' -o -name '*.cpp' -o -name '*.cu' \) -delete
 for service in botocore/data boto3/data; do
