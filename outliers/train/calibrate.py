@@ -71,14 +71,19 @@ def held(series: Series, scores: Scores, first: int, mode: str) -> Held:
 
 def alarms(h: Held, k: float) -> int:
     """Alarms at a line: runs that hold a confirmed point, those less than an hour apart taken as one."""
-    confirmed = (h.distance >= k) & (h.own >= OWN_SHARE * k) & (h.agreed | (h.distance >= PLAIN * k))
-    confirmed[: h.first] = False
-    at = np.flatnonzero(confirmed)
+    at = np.flatnonzero(confirmed(h, k))
     if not len(at):
         return 0
     run = np.cumsum(np.diff((h.distance >= KEEP * k).astype(np.int8), prepend=0) > 0)
     apart = (np.diff(run[at]) > 0) & (np.diff(at) * h.step_s >= _ALARM_GAP_S)
     return 1 + int(apart.sum())
+
+
+def confirmed(h: Held, k: float) -> NDArray[np.bool_]:
+    """Points that the judge would confirm at a line, of those that count."""
+    result = (h.distance >= k) & (h.own >= OWN_SHARE * k) & (h.agreed | (h.distance >= PLAIN * k))
+    result[: h.first] = False
+    return result
 
 
 def line(h: Held, metrics: int) -> Line:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import pickle  # for the name of the error that torch raises
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -64,7 +65,7 @@ def read_weights(data: bytes, metrics: tuple[str, ...], granularities: Mapping[s
         if saved["metrics"] != list(metrics) or saved["granularities"] != list(granularities):
             return None
         return dict(saved["state"])
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError):
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError):
         return None
 
 

@@ -22,6 +22,7 @@ from outliers.train.fit import Fitted
 
 WORSE = 1.5  # times the error of what it is compared with
 ALARMS_TIMES, ALARMS_MORE = 4.0, 3
+MOST_FLAGGED = 0.25  # share of points: one alarm that never ends is one alarm
 FOUND_SHARE = 0.5
 STATED = 0.25  # alarms a day
 _LEAST_POINTS = 100  # held-out points of a granularity, below which it is not judged
@@ -113,6 +114,9 @@ def _judge_granularity(
     count, allowed = calibrate.alarms(second, k), ALARMS_TIMES * STATED * second.days + ALARMS_MORE
     if count > allowed:
         reasons.append(f"{count} alarms in {second.days:.1f} days of held-out time, where {allowed:.0f} are the most")
+    share = float(calibrate.confirmed(second, k)[second.first :].mean())
+    if share > MOST_FLAGGED:
+        reasons.append(f"{share:.0%} of the points of held-out time are anomalies to it")
     figures = {"error": error, "error_of_others": known[better], "alarms": count, "days": second.days, "k": k}
     if serving is not None and old is not None:
         mine, theirs = _found(lambda s: torch_scores(fitted, s, k, "whole"), serving, trial)

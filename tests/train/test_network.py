@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+import torch
 
 from export.arithmetic import asked_places, patterns, reconstruct, windows
 from export.parameters import HIDDEN, STRIDE, WINDOW
