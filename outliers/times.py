@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -27,7 +27,8 @@ _LAST_YEAR = 292_000_000  # of which 64 bits hold the milliseconds
 _ZONES_FROM_S, _ZONES_TO_S = -90 * YEAR_S, 130 * YEAR_S
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _INSTANT = re.compile(
-    r"(?P<year>[+-]?\d{1,9})(?:-(?P<month>\d{1,2})(?:-(?P<day>\d{1,2}))?)?"
+    r"(?P<year>[+-]?\d{1,9})(?:-(?:(?P<month>\d{1,2})(?:-(?P<day>\d{1,2}))?|W(?P<week>\d{2})(?:-(?P<weekday>[1-7]))?"
+    r"|(?P<yearday>\d{3})))?"
     r"(?:T(?:(?P<hour>\d{1,2})(?::(?P<minute>\d{1,2})(?::(?P<second>\d{1,2}))?)?(?:[.,](?P<fraction>\d+))?)?"
     r"(?P<offset>Z|[+-]\d{2}(?::?\d{2})?)?)?",
     re.IGNORECASE | re.ASCII,
@@ -78,16 +79,33 @@ def parse_instant_ms(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not an ISO time")
     part = match.groupdict()
-    year, month, day = int(part["year"]), int(part["month"] or 1), int(part["day"] or 1)
-    if abs(year) > _LAST_YEAR:
+    if abs(int(part["year"])) > _LAST_YEAR:
         raise ValueError(f"{text!r} is not a time that fits into milliseconds")
+    days = _days_of_parts(part)
     hour, minute, second = (int(part[k] or 0) for k in ("hour", "minute", "second"))
-    if not (1 <= month <= 12 and 1 <= day <= month_length(year, month) and hour < 24 and minute < 60 and second < 60):
+    if days is None or hour > 23 or minute > 59 or second > 59:
         raise ValueError(f"{text!r} is not a time that exists")
     unit_ms = 1000 if part["second"] else 60_000 if part["minute"] else 3_600_000
     fraction_ms = int(f"0{part['fraction'] or 0}") * unit_ms // 10 ** len(part["fraction"] or "0")
-    at_s = int(days_of(year, month, day)) * DAY_S + hour * 3600 + minute * 60 + second
+    at_s = days * DAY_S + hour * 3600 + minute * 60 + second
     return (at_s - _offset_of(part["offset"])) * 1000 + fraction_ms
+
+
+def _days_of_parts(part: Mapping[str, Optional[str]]) -> Optional[int]:
+    """Days since 1970 of a date by month and day, by week and weekday, or by day of the year; None if there is none."""
+    year = int(part["year"] or 0)
+    if part["week"]:
+        week, weekday = int(part["week"]), int(part["weekday"] or 1)
+        fourth = int(days_of(year, 1, 4))  # always in week 1, which starts on a Monday
+        days = fourth - (fourth + 3) % 7 + (week - 1) * 7 + weekday - 1
+        thursday = days - weekday + 4
+        return days if int(civil_of(thursday)[0]) == year else None
+    if part["yearday"]:
+        days = int(days_of(year, 1, 1)) + int(part["yearday"]) - 1
+        return days if int(civil_of(days)[0]) == year else None
+    month, day = int(part["month"] or 1), int(part["day"] or 1)
+    fits = 1 <= month <= 12 and 1 <= day <= month_length(year, month)
+    return int(days_of(year, month, day)) if fits else None
 
 
 def _offset_of(text: Optional[str]) -> int:

@@ -22,6 +22,8 @@ from outliers.druid.simulator.table import Numbers
 Values = list[Any]  # one per bucket: int, float or None
 Row = dict[str, Any]
 
+# Druid has these too: what ends so is refused as unsupported, not as unknown.
+_NOT_HERE = ("First", "Last", "Any", "Mean")
 _NUMERIC = {f"{kind}{how}": (kind, how) for kind in ("long", "double", "float") for how in ("Sum", "Max", "Min")}
 
 
@@ -39,7 +41,7 @@ def check_aggregations(aggregations: Any, posts: Any) -> None:
     for item in _list(posts):
         if not isinstance(item, Mapping):
             raise refusal.wrong_shape()
-        names.append(_check_post(item, named=True))
+        names.append(_check_post(item, names, named=True))
     if len(set(names)) < len(names):
         raise refusal.bad_value()
 
@@ -62,9 +64,11 @@ def _check_aggregation(item: Any) -> str:
         check(item["filter"])
         inner = _check_aggregation(item["aggregator"])
         return name if isinstance(name, str) and name else inner
+    if isinstance(kind, str) and kind.endswith(_NOT_HERE):
+        raise refusal.unsupported(f"an aggregation of type {kind}")
     if kind not in (*_NUMERIC, "count", "hyperUnique", "cardinality"):
         raise refusal.unknown_type()
-    if not isinstance(name, str):
+    if name is None or isinstance(name, (dict, list)):
         raise refusal.bad_value()
     if kind in _NUMERIC and (item.get("fieldName") is None) == (item.get("expression") is None):
         raise refusal.bad_value()
@@ -72,10 +76,10 @@ def _check_aggregation(item: Any) -> str:
         raise refusal.bad_value()
     if kind == "cardinality" and not (item.get("fields") or item.get("fieldNames")):
         raise refusal.bad_value()
-    return name
+    return str(name)
 
 
-def _check_post(item: Any, named: bool = False) -> str:
+def _check_post(item: Any, known: Sequence[str], named: bool = False) -> str:
     if not isinstance(item, Mapping):
         raise refusal.wrong_shape()
     kind, name = item.get("type"), item.get("name")
@@ -83,11 +87,13 @@ def _check_post(item: Any, named: bool = False) -> str:
         raise refusal.unknown_type()
     if named and not isinstance(name, str):
         raise refusal.bad_value()
+    if kind in _FIELDS and item.get("fieldName") not in known:
+        raise refusal.bad_value()
     if kind == "arithmetic":
         if item.get("fn") not in _ARITHMETIC or not item.get("fields") or len(item["fields"]) < 2:
             raise refusal.bad_value()
         for field in item["fields"]:
-            _check_post(field)
+            _check_post(field, known)
     return str(name)
 
 
@@ -113,7 +119,7 @@ def fold(item: Mapping[str, Any], buckets: int) -> Fold:
 def output_name(item: Mapping[str, Any]) -> str:
     """The name of an aggregation's result."""
     name = item.get("name")
-    return name if isinstance(name, str) and name else output_name(item["aggregator"])
+    return output_name(item["aggregator"]) if item["type"] == "filtered" and not name else str(name)
 
 
 def is_sketch(item: Mapping[str, Any]) -> bool:

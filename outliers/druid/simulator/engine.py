@@ -152,10 +152,8 @@ def _top_n(query: Mapping[str, Any], asked: Asked) -> Rows:
 
 
 def _time_boundary(query: Mapping[str, Any], asked: Asked) -> Rows:
-    bound = query.get("bound")
-    if bound is not None and str(bound).lower() not in ("mintime", "maxtime"):
-        raise refusal.bad_value()
-    wanted = ["maxTime", "minTime"] if bound is None else ["maxTime" if str(bound).lower() == "maxtime" else "minTime"]
+    bound = str(query.get("bound")).lower()
+    wanted = [which for which in ("maxTime", "minTime") if bound == which.lower()] or ["maxTime", "minTime"]
     found: dict[str, int] = {}
     for which in wanted:
         times = [_edge(table, asked, which == "maxTime") for table in asked.tables]
@@ -259,10 +257,12 @@ def _edge(table: Table, asked: Asked, last: bool) -> Optional[int]:
     if extent is None:
         return None
     sensors = sensors_of(asked.filter)
+    if asked.intervals:
+        extent = max(extent[0], asked.intervals[0].start_ms), min(extent[1], asked.intervals[-1].end_ms)
     windows: Union[range, Sequence[int]] = range(extent[0], extent[1], DAY_MS)
     for start_ms in reversed(windows) if last else windows:
         found = []
-        for block in table.blocks(start_ms, start_ms + DAY_MS, sensors):
+        for block in table.blocks(start_ms, min(start_ms + DAY_MS, extent[1]), sensors):
             mask = matching(asked.filter, Columns(block, asked.virtual))
             times = block.time_ms if mask is None else block.time_ms[mask]
             if len(times):

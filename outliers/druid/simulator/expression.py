@@ -155,8 +155,7 @@ class _Evaluator:
             if sign == "/":
                 return Numbers(_quotient(*values), null)
             if sign in ("&&", "||"):
-                both = (values[0] != 0) & (values[1] != 0) if sign == "&&" else (values[0] != 0) | (values[1] != 0)
-                return Numbers(both.astype(np.int64), null)
+                return _decided(sign == "||", parts)
             return Numbers(_SIMPLE[sign](*values), null)
 
     def call(self, node: Node) -> Numbers:
@@ -182,6 +181,14 @@ class _Evaluator:
             raise refusal.unsupported(f"the function {name} in an expression")
         with np.errstate(all="ignore"):
             return Numbers(function(*(part.values for part in parts)), _either(parts))
+
+
+def _decided(by: bool, parts: Sequence[Numbers]) -> Numbers:
+    """`||` is decided by one true part, `&&` by one false one, whatever the other is; null where none decides."""
+    nulls = [np.zeros(len(part.values), bool) if part.null is None else part.null for part in parts]
+    decided = np.logical_or.reduce([((part.values != 0) == by) & ~null for part, null in zip(parts, nulls)])
+    null = np.logical_or.reduce(nulls) & ~decided
+    return Numbers((decided == by).astype(np.int64), null if null.any() else None)
 
 
 def _either(parts: Sequence[Numbers]) -> Any:

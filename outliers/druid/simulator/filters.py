@@ -38,7 +38,7 @@ def check(filter: Any) -> None:
         raise refusal.wrong_shape() if isinstance(filter, list) else refusal.unknown_type()
     kind = filter.get("type")
     if kind in ("and", "or"):
-        if not isinstance(filter.get("fields"), list):
+        if not isinstance(filter.get("fields"), list) or not filter["fields"]:
             raise refusal.bad_value()
         for field in filter["fields"]:
             check(field)
@@ -84,8 +84,6 @@ def _evaluate(filter: Mapping[str, Any], columns: Columns, unknown: bool, indexe
         return ~_evaluate(filter["field"], columns, not unknown, indexed)
     if kind in ("and", "or"):
         masks = [_evaluate(field, columns, unknown, indexed) for field in filter["fields"]]
-        if not masks:
-            return np.full(len(columns), kind == "and")
         together: Mask = (np.logical_and if kind == "and" else np.logical_or).reduce(masks)
         return together
     if kind == "expression":
@@ -93,11 +91,22 @@ def _evaluate(filter: Mapping[str, Any], columns: Columns, unknown: bool, indexe
         return np.where(truth.null, unknown, truth.values != 0) if truth.null is not None else truth.values != 0
     if kind == "interval":
         return _within(filter, columns)
-    column = columns.texts(str(filter.get("dimension", filter.get("column"))))
+    column = _extracted(columns.texts(str(filter.get("dimension", filter.get("column")))), filter.get("extractionFn"))
     test, on_null = _KINDS[kind](filter)
     if kind == "bound" and _compares_null(filter, columns, indexed):
         on_null = None
     return _apply(column, test, on_null, unknown)
+
+
+def _extracted(column: Texts, function: Any) -> Texts:
+    """A dimension through an extraction function."""
+    if function is None:
+        return column
+    kind = function.get("type") if isinstance(function, Mapping) else None
+    if kind not in ("upper", "lower"):
+        raise refusal.unsupported(f"an extraction function of type {kind}")
+    change = str.upper if kind == "upper" else str.lower
+    return Texts(column.codes, tuple(value if value is None else change(value) for value in column.values))
 
 
 def _apply(column: Texts, test: Test, on_null: Optional[bool], unknown: bool) -> Mask:
@@ -170,7 +179,7 @@ def _compares_null(filter: Mapping[str, Any], columns: Columns, indexed: bool) -
 
 
 def _bound(filter: Mapping[str, Any]) -> tuple[Test, Optional[bool]]:
-    key = _ordering(filter.get("ordering", "lexicographic"))
+    key = ordering_key(filter.get("ordering", "lexicographic"))
     test = _between(
         key, filter.get("lower"), filter.get("upper"), bool(filter.get("lowerStrict")), bool(filter.get("upperStrict"))
     )
@@ -178,7 +187,7 @@ def _bound(filter: Mapping[str, Any]) -> tuple[Test, Optional[bool]]:
 
 
 def _range(filter: Mapping[str, Any]) -> tuple[Test, Optional[bool]]:
-    key = _ordering("lexicographic" if str(filter.get("matchValueType")).upper() == "STRING" else "numeric")
+    key = ordering_key("lexicographic" if str(filter.get("matchValueType")).upper() == "STRING" else "numeric")
     test = _between(
         key, filter.get("lower"), filter.get("upper"), bool(filter.get("lowerOpen")), bool(filter.get("upperOpen"))
     )
@@ -197,7 +206,8 @@ def _between(key: Callable[[str], Any], lower: Any, upper: Any, lower_open: bool
     return test
 
 
-def _ordering(name: Any) -> Callable[[str], Any]:
+def ordering_key(name: Any) -> Callable[[str], Any]:
+    """The sort key of texts in one of Druid's orderings; for a name that it does not know, as they stand."""
     name = str(name.get("type") if isinstance(name, Mapping) else name).lower()
     if name == "numeric":
         return _numeric_key

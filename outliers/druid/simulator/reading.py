@@ -86,6 +86,8 @@ def read(query: Mapping[str, Any], tables: Sequence[Table]) -> Asked:
     boundary = query.get("queryType") == "timeBoundary"
     intervals = () if boundary and query.get("intervals") is None else _intervals(query.get("intervals"))
     grid = Grid() if boundary else _grid(query.get("granularity"))
+    if query.get("descending") not in (None, True, False, "true", "false"):
+        raise refusal.bad_format()
     context = query.get("context")
     if context is not None and not isinstance(context, Mapping):
         raise refusal.wrong_shape()
@@ -104,6 +106,8 @@ def read(query: Mapping[str, Any], tables: Sequence[Table]) -> Asked:
 
 
 def _intervals(value: Any) -> Sequence[Interval]:
+    if value == []:
+        return ()
     try:
         return parse_intervals(value)
     except Unservable as error:
@@ -168,6 +172,8 @@ def limit_of(query: Mapping[str, Any]) -> Optional[int]:
     limit = whole(value)
     if limit is None:
         raise refusal.bad_format()
+    if limit < 0:
+        raise refusal.bad_value()
     return limit
 
 

@@ -7,6 +7,7 @@ from functools import cmp_to_key
 from typing import Any, NamedTuple, Optional
 
 from outliers.druid.simulator import refusal
+from outliers.druid.simulator.filters import ordering_key
 
 
 class Rank(NamedTuple):
@@ -14,7 +15,7 @@ class Rank(NamedTuple):
 
     metric: Optional[str]
     inverted: bool
-    numeric: bool = False
+    ordering: str = "lexicographic"
     after: Optional[str] = None  # `previousStop`: only entries beyond this value
 
 
@@ -34,18 +35,21 @@ def rank_of(spec: Any, names: set[str]) -> Rank:
         return Rank(str(spec["metric"]), False)
     if kind in ("dimension", "lexicographic", "alphaNumeric"):
         stop = spec.get("previousStop")
-        return Rank(None, False, str(spec.get("ordering")).lower() == "numeric", None if stop is None else str(stop))
+        ordering = "alphanumeric" if kind == "alphaNumeric" else str(spec.get("ordering") or "lexicographic").lower()
+        return Rank(None, False, ordering, None if stop is None else str(stop))
     raise refusal.unknown_type()
 
 
 def ranked(entries: Sequence[dict[str, Any]], name: str, rank: Rank) -> list[dict[str, Any]]:
     """Entries in Druid's order; ties by the dimension's value."""
     if rank.metric is None:
-        ordered = sorted(entries, key=lambda entry: _text_key(entry[name], rank.numeric), reverse=rank.inverted)
-        if rank.after is None:
-            return ordered
-        stop = _text_key(rank.after, rank.numeric)
-        return [e for e in ordered if (_text_key(e[name], rank.numeric) > stop) != rank.inverted]
+        key = ordering_key(rank.ordering)
+        known = [entry for entry in entries if entry[name] is not None]
+        ordered = sorted(known, key=lambda entry: key(entry[name]), reverse=rank.inverted)
+        if rank.after is not None:
+            stop = key(rank.after)
+            return [entry for entry in ordered if (key(entry[name]) > stop) != rank.inverted]
+        return [*(entry for entry in entries if entry[name] is None), *ordered]  # null is first, in either direction
     metric = rank.metric
 
     def compare(a: dict[str, Any], b: dict[str, Any]) -> int:
@@ -54,15 +58,10 @@ def ranked(entries: Sequence[dict[str, Any]], name: str, rank: Rank) -> list[dic
             if x is None or y is None:  # null is least, in either order last
                 return 1 if x is None else -1
             return -1 if (x > y) != rank.inverted else 1
-        return -1 if _text_key(a[name], False) < _text_key(b[name], False) else 1
+        return -1 if _text_key(a[name]) < _text_key(b[name]) else 1
 
     return sorted(entries, key=cmp_to_key(compare))
 
 
-def _text_key(value: Optional[str], numeric: bool) -> Any:
-    if numeric:
-        try:
-            return (1, float(value or ""), "")
-        except ValueError:
-            return (0, 0.0, value or "")
+def _text_key(value: Optional[str]) -> tuple[bool, str]:
     return (value is not None, value or "")
