@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -34,6 +35,7 @@ class S3:
     """An S3 server that keeps what it holds over stop() and start()."""
 
     def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.start()
