@@ -1,4 +1,4 @@
-"""How fast and how small the executor is, each figure beside its floor of the same run: `python -m benchmarks.calculate`.
+"""How fast and how small the executor is, each figure beside its floor: `python -m benchmarks.calculate`.
 
 Floors: the same waitress and Flask answering the same bytes without work (no-op); the same reading the question and
 writing an answer without judging (parse and write); the bare onnxruntime call; Druid's own round trip.
@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import onnxruntime  # isort: skip
+
 from benchmarks.executor import (
     MODEL,
     ROOT,
@@ -37,7 +39,7 @@ from benchmarks.executor import (
 )  # fmt: skip
 from outliers.druid.simulator import Simulator
 from outliers.infer import witness
-from outliers.infer.model import Model
+from outliers.infer.model import Model, _options
 from outliers.store.names import key_of
 
 
@@ -119,7 +121,8 @@ def bare_call(points: int) -> Callable[[], object]:
         "k": np.array(1.25, np.float32),
         "causal": np.array(0, np.int64),
     }
-    session, outputs = model._session, ["expected", "lower", "upper", "score", "own"]
+    session = onnxruntime.InferenceSession(MODEL.read_bytes(), _options(), providers=["CPUExecutionProvider"])
+    outputs = ["expected", "lower", "upper", "score", "own"]
     return lambda: session.run(outputs, feed)
 
 
@@ -194,10 +197,11 @@ def memory(folder: Path, quick: bool) -> Iterator[Figure]:
         yield Figure(f"worker, one model, after {requests} requests", after, "MB", 100.0, f"{before:.1f} after 200")
         yield Figure("supervisor", running.process.memory_info().rss / 1e6, "MB", 100.0)
     code = (
-        "import sys, psutil; from outliers.infer.model import Model; data = open(sys.argv[1], 'rb').read()\n"
+        "import sys, psutil; from outliers.infer.model import Model, Sessions\n"
+        "shared = Sessions(); data = open(sys.argv[1], 'rb').read()\n"
         "import numpy as np; from outliers.series import Series\n"
         "def load():\n"
-        "    m = Model.load(data); v = np.ones((60, len(m.meta.metrics)))\n"
+        "    m = Model.load(data, shared); v = np.ones((60, len(m.meta.metrics)))\n"
         "    m.score(Series(60 * np.arange(60), v, m.meta.metrics, 'PT1M', 60), 1.25); return m\n"
         "kept = [load() for _ in range(10)]; rss = psutil.Process().memory_info().rss\n"
         "kept += [load() for _ in range(100)]; print((psutil.Process().memory_info().rss - rss) / 100 / 1e6)"

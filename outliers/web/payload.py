@@ -24,11 +24,7 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 # URL-safe to standard; a space was a '+' before an unescaped form turned it into one.
 _TO_STANDARD = bytes.maketrans(b"-_ ", b"+/+")
 # The escapes that base64 text can hold; bytes.replace is ten times faster than a general unquote.
-_ESCAPES = [
-    (escape, char)
-    for text, char in ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0A", b"\n"), (b"%0D", b"\r"))
-    for escape in {text, text.lower()}
-]
+_ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0A", b"\n"), (b"%0D", b"\r"))
 
 
 @dataclass(frozen=True)
