@@ -47,6 +47,9 @@ def test_dates_survive_the_way_to_days_and_back(days: int) -> None:
         ("2025-10-25T12:00+0200", "2025-10-25T10:00:00Z"),
         ("2025-10-25T10:00:00.5z", "2025-10-25T10:00:00.500Z"),
         ("2025-10-25T10:00:00", "2025-10-25T10:00:00Z"),
+        ("2025-W43-6", "2025-10-25"),
+        ("2026-W01", "2025-12-29"),
+        ("2025-298T10", "2025-10-25T10:00:00Z"),
     ],
 )
 def test_instants_in_short_forms_are_read(text: str, same_as: str) -> None:
@@ -60,6 +63,8 @@ def test_instants_in_short_forms_are_read(text: str, same_as: str) -> None:
         "",
         "yesterday",
         "2025-13-01",
+        "2025-W53",
+        "2025-366",
         "2025-02-29",
         "2025-04-31T00:00:00.000Z",
         "2025-10-25T24:00:00.000Z",
