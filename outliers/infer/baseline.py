@@ -19,7 +19,7 @@ from outliers.infer.scales import Bools, Floats, Windows, quantiles, robust_size
 from outliers.infer.scores import Scores
 from outliers.series import Series
 
-LINE = {"whole": 1.25, "causal": 1.6}  # distances at sensitivity 0.95; 1 is the quantile of what is usual
+LINE = {"whole": 1.25, "causal": 1.8}  # distances at sensitivity 0.95; 1 is the quantile of what is usual
 DEFAULT_SENSITIVITY = 0.95
 DEFAULT_CONTAMINATION = 0.01
 

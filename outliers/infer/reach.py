@@ -14,9 +14,12 @@ from outliers.infer.scales import Floats, Windows, quantiles, settled
 
 WIDTHS = (3, 9, 31, 91, 271)  # points
 # Largest residual, in usual sizes, that a point contributes to each average: one spike must not fill a long one.
-CLIPS = (30.0, 10.0, 5.5, 3.5, 2.4)
+CLIPS = (30.0, 9.0, 5.0, 3.0, 2.2)
 JOINT_CLIP = 5.0  # the same for the mean over several metrics
 OWN_SHARE = 0.25  # of a metric's own energy in its score, the rest is the mean over all metrics
+
+# Causal averages trail and would go on after an event: a long one says at most so many times what the shortest says.
+LASTING = 2.0
 
 # What the averages usually reach at their 99 % quantile, of one metric and of the mean over several; measured on the
 # unlabelled first halves of the development series. Believed like so many windows of the query's own points.
@@ -64,6 +67,11 @@ def reach(e: Floats, windows: Windows, line: float, contamination: float) -> Rea
         room = np.where(others < line**2, line**2 - others, line**2)
         room = _energy(room, slope, clip**2, slope_joint)
         distance = np.sqrt(reached) / line
+        if windows.causal and scale == 0:
+            lasting = LASTING * distance
+            enough = _energy(np.maximum((line / LASTING) ** 2 - others, 0.0), slope, clip**2, slope_joint)
+        elif windows.causal:
+            distance, room = np.minimum(distance, lasting), np.maximum(room, enough)
         np.maximum(best.score, distance, out=best.score)
         np.minimum(best.room, room, out=best.room)
         if scale == 0:
