@@ -23,7 +23,7 @@ from outliers.druid.simulator.sketch import registers_of
 from outliers.druid.simulator.table import DAY_MS, Block, Numbers, Segment, Sketch, Table, Texts
 
 HISTORY_DAYS = 100
-_CACHED_DAYS = 300
+_CACHED_ROWS = 1_500_000  # some 70 MB: eight weeks of the sensor with the most hosts
 _SLOT_MIN = 30  # a host is there, or not, for so long
 _KNOTS = 48  # of the slow wander, a day
 _APP_SHARES = np.cumsum([0.62, 0.2, 0.06, 0.05, 0.04, 0.03])
@@ -48,6 +48,7 @@ class Traffic:
         self._fixed_now = now
         self.today = int(self.now_s) // DAY_S
         self._days: OrderedDict[tuple[str, int], Block] = OrderedDict()
+        self.cached_rows = 0
         self._lock = threading.Lock()
         self._hosts = {sensor.name: _Hosts(sensor) for sensor in sensors}
 
@@ -103,9 +104,11 @@ class Traffic:
                 return block
         block = self._drawn(sensor, day)
         with self._lock:
-            self._days[key] = block
-            while len(self._days) > _CACHED_DAYS:
-                self._days.popitem(last=False)
+            if key not in self._days:
+                self._days[key] = block
+                self.cached_rows += len(block)
+            while self.cached_rows > _CACHED_ROWS:
+                self.cached_rows -= len(self._days.popitem(last=False)[1])
         return block
 
     def minutes(self, sensor: Sensor, day: int) -> Minutes:
