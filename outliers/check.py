@@ -215,8 +215,23 @@ def _druid(checked: Checked) -> None:
                 state = NOTE if stale or age_s < -300 else OK
                 todo = "the ingestion lags, or a clock is wrong" if state == NOTE else ""
                 checked.say(state, "Druid", f"answers; the newest event of {source} is {age_s:.0f} s old", todo)
+                if checked.role == "trainer":
+                    _discovered(checked, druid.top_sensors(source, *_discovery(checked.config)))
     finally:
         druid.close()
+
+
+def _discovery(config: Config) -> tuple[float, int]:
+    return config.training.discover_days, config.training.max_sensors
+
+
+def _discovered(checked: Checked, sensors: list[str]) -> None:
+    """A model by name that is a sensor's too would be trained twice, each time on something else."""
+    both = sorted(set(checked.config.outliers.model_names) & set(sensors))
+    if both:
+        checked.say(WRONG, "names", f"in model_names, but sensors in Druid: {', '.join(both)}", "give them other names")
+    if not checked.config.outliers.target_sensors:
+        checked.say(OK if sensors else NOTE, "names", f"{len(sensors)} sensors discovered in Druid")
 
 
 def _store(checked: Checked) -> None:

@@ -122,10 +122,11 @@ def test_wrong_values_are_told_one_by_one(tmp_path: Path, capsys: pytest.Capture
 def test_trainer_names_used_twice_and_no_redis_are_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], druid_url: str, free_port: int
 ) -> None:
-    more = f"[Outliers]\nmodel_names=a,b\ntarget_sensors=b,c\n[Redis]\nrd_hostname=127.0.0.1\nrd_port={free_port}\n"
+    more = f"[Outliers]\nmodel_names=a,b,hq-madrid\ntarget_sensors=b,c\n[Redis]\nrd_port={free_port}\n"
     code, lines = check(tmp_path, capsys, ini(tmp_path, druid_url, free_port, more), "--role", "trainer")
     assert code == 1
     assert "in model_names and in target_sensors: b" in lines["names"]
+    assert "in model_names, but sensors in Druid: hq-madrid" in lines["names"]
     assert lines["Redis"].startswith("WRONG: Redis cannot be reached")
     assert "note: a has no filter (it is trained on the whole data source)" in lines["store"]
     assert "torch" in lines["runtime"]

@@ -95,6 +95,11 @@ def test_volumes_are_declared() -> None:
     assert used == set(COMPOSE["volumes"])
 
 
+def test_compose_file_has_the_schema_of_the_specification() -> None:
+    specification = pytest.importorskip("compose_spec", reason="compose-spec is not installed")
+    assert list(specification.ComposeSpecification.model_validate(COMPOSE).services) == list(SERVICES)
+
+
 def test_compose_accepts_the_file() -> None:
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("docker compose is not installed")

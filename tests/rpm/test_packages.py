@@ -32,8 +32,9 @@ def size_mb(directory: Path) -> float:
 # --- what is in it --------------------------------------------------------------------------------------------------
 
 
-def test_executor_is_small_and_has_no_training_in_it(empty_root: Root) -> None:
-    file = package("rb-aioutliers")
+@pytest.mark.parametrize("platform", ["el7", "el9"])
+def test_executor_is_small_and_has_no_training_in_it(empty_root: Root, platform: str) -> None:
+    file = package("rb-aioutliers", platform)
     empty_root.install(file)
     home = empty_root.path / "opt/rb-aioutliers"
     installed = size_mb(home / "lib") + size_mb(home / "bin")
@@ -47,10 +48,7 @@ def test_executor_is_small_and_has_no_training_in_it(empty_root: Root) -> None:
 
 
 def test_el7_executor_needs_no_newer_glibc_than_2_17(empty_root: Root) -> None:
-    file = package("rb-aioutliers")
-    if ".el7." not in file.name:
-        pytest.skip(f"{file.name} is not for EL7")
-    empty_root.install(file)
+    empty_root.install(package("rb-aioutliers", "el7"))
     libraries = [p for p in (empty_root.path / "opt/rb-aioutliers/lib").rglob("*.so*") if p.is_file()]
     assert len(libraries) > 15
     needed: dict[tuple[int, ...], str] = {}
@@ -233,10 +231,11 @@ def last_hours(hours: int) -> str:
 
 
 @pytest.mark.usefixtures("may_mount")
+@pytest.mark.parametrize("platform", ["el7", "el9"])
 def test_executor_answers_from_its_package_with_the_cookbooks_file(
-    empty_root: Root, druid_url: str, s3_address: str, tmp_path: Path
+    empty_root: Root, druid_url: str, s3_address: str, tmp_path: Path, platform: str
 ) -> None:
-    empty_root.install(package("rb-aioutliers"))
+    empty_root.install(package("rb-aioutliers", platform))
     installed = Installed(empty_root, druid_url, s3_address, tmp_path)
     executor = installed.serve()
     try:
@@ -260,8 +259,8 @@ def test_executor_answers_from_its_package_with_the_cookbooks_file(
 def test_trainer_trains_from_its_package_and_the_executor_serves_its_model(
     empty_root: Root, druid_url: str, s3_address: str, tmp_path: Path
 ) -> None:
-    for name in ("rb-aioutliers", "rb-aioutliers-trainer"):
-        empty_root.install(package(name))
+    empty_root.install(package("rb-aioutliers"))
+    empty_root.install(package("rb-aioutliers-trainer"))
     print(f"\ntrainer installed: {size_mb(empty_root.path / 'opt/rb-aioutliers-trainer'):.0f} MB")
     installed = Installed(empty_root, druid_url, s3_address, tmp_path)
     trained = subprocess.run(
