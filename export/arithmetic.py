@@ -44,8 +44,10 @@ class Chosen:
     size: list  # C
     usual: list  # S of [1, M]
     limit: list  # S
-    joint_usual: X  # S of [1, 1]
-    joint_limit: X
+    reached: list  # S
+    joint_usual: list  # S of [1, 1]
+    joint_limit: list  # S
+    joint_reached: list  # S
 
 
 def choose(op: Any, p: Parameters, step: X, count: X, causal: X) -> Chosen:
@@ -57,17 +59,20 @@ def choose(op: Any, p: Parameters, step: X, count: X, causal: X) -> Chosen:
     rows = np.concatenate([p.center, p.spread, p.points_per_day[:, None]], 1)
     row = op.reshape(op.pick(op.constant(rows, "float"), index), (1, -1))
     center, spread, per_day = op.split(row, [m, m, 1])
-    tables = [t.reshape(2 * g, lengths, -1) for t in (p.tau, p.size, p.usual, p.limit, p.joint_usual, p.joint_limit)]
-    table = op.pick(op.constant(np.concatenate(tables, 2), "float"), at)
-    here = op.matmul(_between_lengths(op, p, index, count), table)
-    parts = op.split(here, [m] * (2 * CHANNELS + 2 * len(SCALES)) + [1] * (2 * len(SCALES)))
-    cuts = np.cumsum([0, CHANNELS, CHANNELS] + [len(SCALES)] * 4)
-    tau, size, usual, limit, joint_usual, joint_limit = (parts[a:b] for a, b in zip(cuts, cuts[1:]))
+    measured = (p.tau, p.size, p.usual, p.limit, p.reached, p.joint_usual, p.joint_limit, p.joint_reached)
+    table = np.concatenate([t.reshape(2 * g, lengths, -1) for t in measured], 2)
+    here = op.matmul(_between_lengths(op, p, index, count), op.pick(op.constant(table, "float"), at))
+    parts = op.split(here, [m] * (2 * CHANNELS + 3 * len(SCALES)) + [1] * (3 * len(SCALES)))
+    cuts = np.cumsum([0, CHANNELS, CHANNELS] + [len(SCALES)] * 6)
+    tau, size, usual, limit, reached, joint_usual, joint_limit, joint_reached = (
+        parts[a:b] for a, b in zip(cuts, cuts[1:])
+    )
     return Chosen(
         index=index, count=count, causal=causal,
         days=op.to_float(count) / per_day, prior=PRIOR_DAYS * per_day, center=center, spread=spread,
         windows=windows(op, p, at, count),
-        tau=tau, size=size, usual=usual, limit=limit, joint_usual=joint_usual, joint_limit=joint_limit,
+        tau=tau, size=size, usual=usual, limit=limit, reached=reached,
+        joint_usual=joint_usual, joint_limit=joint_limit, joint_reached=joint_reached,
     )  # fmt: skip
 
 
@@ -304,6 +309,13 @@ def scale_energies(op: Any, c: Chosen, scale: int, e: X, seen: X, together: X, m
     return own + c.usual[scale], joint + c.joint_usual[scale]
 
 
+def settled(op: Any, c: Chosen, energy_: X, limit: X, reached: X) -> X:
+    """The limit of several metrics, moved to what a long query reaches: metrics that changed must not drown others."""
+    believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
+    ratio = op.mean_rows(op.minimum(energy_ / limit, 1.0)) / reached
+    return limit * (1.0 + op.clip(ratio - 1.0, -0.5, 2.0) * believed)
+
+
 def clip_of(scale: int, m: int) -> float:
     """Energy of a point that counts at most at a scale."""
     if m == 1:
@@ -324,6 +336,8 @@ def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[
     for i, width in enumerate(SCALES):
         clip, usual, limit = clip_of(i, m), c.usual[i], c.limit[i]
         own, joint = scale_energies(op, c, i, e.total, seen, together, m)
+        if m > 1:
+            limit = settled(op, c, own, limit, c.reached[i])
         level = own / limit
         weight = 1.0 / (limit * float(width))  # of this point's own energy in it
         mine = ((op.minimum(e.total, clip) - usual) * seen + usual) * weight
@@ -332,7 +346,7 @@ def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[
             free, free_alone = (line - level + mine) / weight, line / weight
         else:
             most = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
-            joint_limit = c.joint_limit[i] * (1.0 / (1.0 - OWN_SHARE))
+            joint_limit = settled(op, c, joint, c.joint_limit[i], c.joint_reached[i]) * (1.0 / (1.0 - OWN_SHARE))
             joint_level = joint / joint_limit
             joint_weight = share / (joint_limit * float(width))
             mine_joint = op.minimum(e.total, CLIP_JOINT) * seen * joint_weight

@@ -29,7 +29,8 @@ class Parameters:
     tables one below the other, daily_bins/daily_offset [G] saying where each is (weekly likewise).
     log_points [G, L]: natural logarithm of the query lengths that the following were measured at.
     tau, size [2, G, L, C, M]: noise of each residual in scaled units, its mean clipped z.
-    usual, limit [2, G, L, S, M]: mean and line of the energy at each scale. joint_usual, joint_limit [2, G, L, S].
+    usual, limit, reached [2, G, L, S, M]: mean of the energy at each scale, its quantile that is distance 1, and the
+    mean share of that quantile which is reached. joint_usual, joint_limit, joint_reached [2, G, L, S]: of all metrics.
     embedding [G, M, H] and weights: the autoencoder's.
     """
 
@@ -50,8 +51,10 @@ class Parameters:
     size: Floats
     usual: Floats
     limit: Floats
+    reached: Floats
     joint_usual: Floats
     joint_limit: Floats
+    joint_reached: Floats
     embedding: Floats
     weights: Mapping[str, Floats]
 

@@ -211,7 +211,8 @@ def _parameters(
         daily=daily, daily_bins=daily_bins, daily_offset=daily_offset,
         weekly=weekly, weekly_bins=weekly_bins, weekly_offset=weekly_offset,
         log_points=np.log(np.stack([measure.lengths_of(len(s)) for s in series])).astype(np.float32),
-        tau=nothing, size=nothing, usual=nothing, limit=nothing, joint_usual=nothing, joint_limit=nothing,
+        tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
+        joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
         embedding=embedding, weights=dict(weights),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,19 +57,15 @@ def measured(p: Parameters, data: list[Data]) -> Parameters:
     """The same parameters with the tables tau, size, usual, limit (and joint) measured on the data."""
     g, lengths, m = len(p.steps), p.log_points.shape[1], p.metrics
     s = len(SCALES)
-    tau = np.ones((2, g, lengths, CHANNELS, m), np.float32)
-    size, usual = tau.copy(), np.ones((2, g, lengths, s, m), np.float32)
-    limit, joint_usual = usual.copy(), np.ones((2, g, lengths, s), np.float32)
-    joint_limit = joint_usual.copy()
+    shapes = {"tau": (CHANNELS, m), "size": (CHANNELS, m), "usual": (s, m), "limit": (s, m), "reached": (s, m)}
+    shapes.update(joint_usual=(s,), joint_limit=(s,), joint_reached=(s,))
+    tables: dict[str, Any] = {name: np.ones((2, g, lengths, *shape), np.float32) for name, shape in shapes.items()}
     for d in data:
         for i, length in enumerate(lengths_of(len(d.g))):
             for mode in (0, 1):
-                found = _measure(p, d, int(length), mode)
-                at = (mode, d.granularity, i)
-                tau[at], size[at], usual[at], limit[at], joint_usual[at], joint_limit[at] = found
-    return dataclasses.replace(
-        p, tau=tau, size=size, usual=usual, limit=limit, joint_usual=joint_usual, joint_limit=joint_limit
-    )
+                for name, found in _measure(p, d, int(length), mode).items():
+                    tables[name][mode, d.granularity, i] = found
+    return dataclasses.replace(p, **tables)
 
 
 def _pieces(x: Tensor, length: int) -> Tensor:
@@ -78,7 +75,7 @@ def _pieces(x: Tensor, length: int) -> Tensor:
     return x[torch.as_tensor(starts[:, None] + np.arange(length))]
 
 
-def _measure(p: Parameters, d: Data, length: int, mode: int) -> tuple[np.ndarray, ...]:
+def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.ndarray]:
     op, m = TorchOps(), p.metrics
     g, seen = _pieces(d.g, length), _pieces(d.seen, length)
     per_day = float(p.points_per_day[d.granularity])
@@ -88,7 +85,8 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> tuple[np.ndarray
         index=torch.tensor(d.granularity), count=count, causal=torch.tensor(mode),
         days=torch.tensor(length / per_day), prior=torch.tensor(PRIOR_DAYS * per_day),
         center=torch.zeros(1), spread=torch.ones(1), windows=windows(op, p, at, count),
-        tau=nothing, size=nothing, usual=nothing, limit=nothing, joint_usual=nothing, joint_limit=nothing,
+        tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
+        joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
     )  # fmt: skip
     with torch.inference_mode():
         centers = residual_centers(op, p, c, g, seen)
@@ -110,16 +108,25 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> tuple[np.ndarray
             usual=list(torch.as_tensor(usual[:, None], dtype=torch.float32)),
             joint_usual=[torch.full((1, 1), joint_usual)] * len(SCALES),
         )
-        limit, joint_limit = np.ones((len(SCALES), m)), np.ones(len(SCALES))
+        found = {"tau": np.stack(tau), "size": np.stack(size), "usual": usual}
+        found["joint_usual"] = np.full(len(SCALES), joint_usual)
+        found.update(limit=np.ones((len(SCALES), m)), joint_limit=np.ones(len(SCALES)))
+        found.update(reached=np.ones((len(SCALES), m)), joint_reached=np.ones(len(SCALES)))
         for i in range(len(SCALES)):
             own, joint = scale_energies(op, c, i, e, seen, together, m)
-            limit[i] = sorted_quantiles(_column_data(own, there), (1 - (1 - _LINE) / m,))[0]
-            joint_limit[i] = sorted_quantiles(_column_data(joint, some), (_LINE,))[0][0] if m > 1 else 1.0
-    floor = np.maximum(_LEAST_LIMIT, 1.05 * usual)
-    return (
-        np.stack(tau), np.stack(size), usual, np.maximum(np.nan_to_num(limit, nan=1.0), floor),
-        np.full(len(SCALES), joint_usual), np.maximum(np.nan_to_num(joint_limit, nan=1.0), _LEAST_LIMIT),
-    )  # fmt: skip
+            share = 1 - (1 - _LINE) / m
+            least = np.maximum(_LEAST_LIMIT, 1.05 * usual[i])
+            found["limit"][i], found["reached"][i] = _limit(_column_data(own, there), share, least)
+            if m > 1:
+                limit, reached = _limit(_column_data(joint, some), _LINE, np.full(1, _LEAST_LIMIT))
+                found["joint_limit"][i], found["joint_reached"][i] = limit[0], reached[0]
+    return found
+
+
+def _limit(energy_: np.ndarray, share: float, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The quantile that is distance 1, and the mean share of it that is reached [M]."""
+    limit = np.maximum(np.nan_to_num(sorted_quantiles(energy_, (share,))[0], nan=1.0), least)
+    return limit, np.maximum(_mean(np.minimum(energy_ / limit, 1.0)), 1e-3)
 
 
 def _column_data(x: Tensor, there: Tensor) -> np.ndarray:
