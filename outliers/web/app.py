@@ -180,7 +180,8 @@ def _unexpected(parts: Parts, error: Exception) -> Response:
 
 
 def _error(status: int, text: str) -> Response:
-    return _json({"status": "error", "msg": text}, status)
+    """Tell an error as a sentence; where it was raised nobody knew that it would begin one."""
+    return _json({"status": "error", "msg": f"{text[:1].upper()}{text[1:].rstrip('.')}."}, status)
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from outliers.config import Config
 from outliers.druid.client import DruidAnswer
 from outliers.druid.query import LeadIn, describe, history_key, lead_in_query, over
-from outliers.druid.response import Parsed, ends_early_warning, parse_rows, with_lead_in
+from outliers.druid.response import Parsed, ends_early_warning, names_of, parse_rows, with_lead_in
 from outliers.errors import DruidTimeout, InvalidRequest, OutliersError, Unservable
 from outliers.series import Granularity, parse_intervals
 from outliers.times import instant_text, parse_instant_ms
@@ -136,6 +136,8 @@ class _LeadIn:
         self.uncovered: tuple[tuple[int, int], ...] = ()
         self._source = source
         self._future: Optional[Future[DruidAnswer]] = None
+        if not names_of(query):
+            return  # nothing to look for context of
         try:
             self.plan = lead_in_query(query, granularity, lead_in, source.config.limits.points)
         except Unservable as error:

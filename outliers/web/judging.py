@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from outliers.config import Config
 from outliers.druid.traffic import RATES, TRAFFIC, with_derived
-from outliers.errors import ModelError
+from outliers.errors import ModelError, Unservable
 from outliers.infer import baseline
 from outliers.infer.judge import ANY, Verdict, judge
 from outliers.infer.scores import Scores
@@ -82,7 +82,7 @@ def judge_rows(gathered: Gathered, own: tuple[str, ...], terms: Terms, choice: C
         except ModelError as error:
             reason = f"the model {meta.name!r} cannot answer this: {error}"
     shallow = _Baseline(terms, config)
-    actual = _select(gathered.parsed.series, own)
+    actual = _own_series(gathered, own, terms.metric, reason)
     verdict = _verdict(gathered, actual, out, buckets, terms, shallow, config)
     line = baseline.line(terms.k, terms.mode, config.shallow.sensitivity)
     why = "; ".join(part for part in (reason, shallow.reason) if part)
@@ -113,6 +113,17 @@ def rows_of(gathered: Gathered, judged: Judged, metric: str) -> Rows:
         metrics={row: list(verdict.deviating[at[row]]) for row in np.flatnonzero(flag).tolist()},
         metric=[names[column] for column in verdict.metric[at].tolist()] if metric == ANY else None,
     )
+
+
+def _own_series(gathered: Gathered, own: tuple[str, ...], metric: str, reason: Optional[str]) -> Series:
+    """Return the caller's metrics; one that only a model knows is worked out where the rows allow it."""
+    if metric == ANY or metric in own:
+        return _select(gathered.parsed.series, own)
+    series = with_derived(gathered.parsed.series, gathered.parsed.seconds, [metric])
+    if metric not in series.metrics:
+        why = f"; {reason}" if reason else ""
+        raise Unservable(f"the metric {metric!r} is not in the rows{why}")
+    return _select(series, [*own, metric])
 
 
 class _ModelScorer:
