@@ -133,7 +133,7 @@ def main() -> int:
         began_s = time.perf_counter()
         from outliers.train.worker import preload
 
-        preload()
+        preload(config)
         line("a worker's imports, once", f"{time.perf_counter() - began_s:.2f} s")
         old_work(config)
         throughput(config, args.sensors)

@@ -43,6 +43,10 @@ class S3Files:
                 self._made = _client(self._aws)
             return self._made
 
+    def prepare(self) -> None:
+        """Make the client now, without a request: what a process does before it forks, so that no child has to."""
+        assert self._client
+
     def list(self, prefix: str) -> dict[str, File]:
         found = {}
         with _translated():

@@ -57,6 +57,7 @@ def train(
     name: str,
     config: Config,
     *,
+    store: Store | None = None,
     progress: Tell = lambda facts: None,
     dry_run: bool = False,
     job_id: str = "",
@@ -65,6 +66,7 @@ def train(
 ) -> Outcome:
     """Train a model of `name` and publish it, unless it is refused; the outcome says which and why.
 
+    store: the configured one, if it is open already.
     progress: called often, with facts such as {"step": "fit", "part": 0.4}; what it raises ends the job.
     job_id: of the queue's job; a version that an earlier try of the same job published is not published twice.
     last_try: whether a new hole in Druid's data ends the job instead of raising DruidError, to be tried again.
@@ -74,7 +76,7 @@ def train(
     torch.set_num_threads(1)  # tensors this small are slower on two, and hundreds of times so on a busy machine
     druid = Druid(config.druid)
     try:
-        job = _Job(name, config, open_store(config), druid, progress)
+        job = _Job(name, config, store or open_store(config), druid, progress)
         return job.run(dry_run, job_id, last_try, before_publish)
     finally:
         druid.close()
@@ -124,6 +126,10 @@ class _Job:
             onnx, weights, meta = self._model(past, _version(job_id))
         except (TooLittleData, TrainingError) as error:
             return self.declined(str(error))
+        except HoleInTheData as error:
+            if not last_try:
+                raise
+            return self.declined(str(error))
         if dry_run:
             return self.declined("a dry run publishes nothing; the model passed every check")
         return self._publish(meta.version, onnx, weights, before_publish)
@@ -163,6 +169,7 @@ class _Job:
         with self.timed("bounds"):
             everything = self.druid.bounds(self.subject.data_source)
             own = self.druid.bounds(self.subject.data_source, self.subject.filter) if everything else None
+        self._require_no_less(everything)
         if everything is None or own is None:
             raise TooLittleData(f"{self.subject.data_source} holds no event that matches the filter of {self.name!r}")
         newest_s, now_s = everything[1], int(time.time())
@@ -182,6 +189,17 @@ class _Job:
         self.seconds.update({step: round(s, 4) for step, s in past.seconds.items()})
         self.figures["points"] = points(past.series)
         return past
+
+    def _require_no_less(self, everything: tuple[int, int] | None) -> None:
+        """Raise HoleInTheData where Druid's newest event is older than what is served was trained on.
+
+        A node that died takes its segments out of the clock too: all data would seem to end sooner, without a hole.
+        """
+        known_s = self.serving.meta.trained_to if self.serving else 0
+        if everything is None and self.serving:
+            raise HoleInTheData(f"Druid holds no data for {said([(self.serving.meta.trained_from, known_s)])}")
+        if everything is not None and everything[1] < known_s:
+            raise HoleInTheData(f"Druid holds no data for {said([(everything[1], known_s)])}")
 
     def _known_holes(self) -> list[list[int]]:
         """Return the spans that Druid did not hold either when what is served was trained."""

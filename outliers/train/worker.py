@@ -36,6 +36,7 @@ from rq.utils import now
 from outliers.config import Config
 from outliers.errors import OutliersError, QueueError
 from outliers.log import about
+from outliers.store import Store, open_store
 from outliers.train.outcome import may_pass
 from outliers.train.queue import Leases, TrainingJob, TrainingQueue, each_try_s, redis_errors, server_time_s
 
@@ -57,8 +58,9 @@ class LeaseLost(QueueError):
 class Running:
     """The execution under way in this process: its configuration, its job, and whether it still holds its lease."""
 
-    def __init__(self, config: Config, job: TrainingJob, execution: Execution) -> None:
+    def __init__(self, config: Config, store: Store, job: TrainingJob, execution: Execution) -> None:
         self.config = config
+        self.store = store
         self.job = job
         self.execution = execution
         self._seen_s = self._told_s = time.monotonic()
@@ -106,6 +108,7 @@ def run_job(name: str) -> str | Retry:
             outcome = train(
                 name,
                 running.config,
+                store=running.store,
                 progress=running.progress,
                 job_id=job.id,
                 last_try=(job.number_of_retries or 0) >= len(tries),
@@ -140,7 +143,7 @@ class TrainingWorker(Worker):
     max_connection_wait_time = 5.0
     log_result_lifespan = False
 
-    def __init__(self, queue: TrainingQueue) -> None:
+    def __init__(self, queue: TrainingQueue, store: Store) -> None:
         super().__init__(
             [queue.rq],
             name=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}",
@@ -152,6 +155,7 @@ class TrainingWorker(Worker):
             job_monitoring_interval=BEAT_S,
         )
         self.config = queue.config
+        self.store = store
         self.stop_asked_s: float | None = None
         self._beaten_s = time.monotonic()
         self._retries = RQScheduler(
@@ -212,7 +216,7 @@ class TrainingWorker(Worker):
     def perform_job(self, job: Any, queue: Queue, execution: Execution) -> bool:
         job.meta["tries"] = job.meta.get("tries", 0) + 1
         job.save_meta()
-        token = _running.set(Running(self.config, job, execution))
+        token = _running.set(Running(self.config, self.store, job, execution))
         try:
             return super().perform_job(job, queue, execution)
         finally:
@@ -285,15 +289,22 @@ class TrainingWorker(Worker):
         """Nothing: jobs here are in no groups."""
 
 
-def preload() -> None:
-    """Import what every job needs before forking, so that a job's process starts in milliseconds."""
+def preload(config: Config) -> Store:
+    """Import and open what every job needs before forking, so that a job's process starts in milliseconds.
+
+    Nothing is connected yet: a connection must not be shared by processes.
+    """
     import torch
 
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     import outliers.train.job  # noqa: F401
 
+    store = open_store(config)
+    if config.store.kind == "s3":
+        store.files.prepare()  # type: ignore[attr-defined]
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and thereby copying, the pages that all jobs share
+    return store
 
 
 def add_arguments(parser: Any) -> None:
@@ -302,13 +313,13 @@ def add_arguments(parser: Any) -> None:
 
 def run_work(config: Config, *, burst: bool = False) -> int:
     """Take jobs and run them until told to stop (SIGTERM, SIGINT); a Redis that is gone is waited for."""
-    preload()
+    store = preload(config)
     queue = TrainingQueue(config)
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             try:
                 with redis_errors():
-                    worker = TrainingWorker(queue)
+                    worker = TrainingWorker(queue, store)
                     logger.info("waiting for jobs as %s", worker.name)
                     worker.work(burst=burst, logging_level="WARNING")
                 if worker.stop_asked_s or burst:

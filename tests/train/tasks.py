@@ -11,6 +11,7 @@ from dataclasses import replace
 from rq import get_current_job
 
 from outliers.config import Config, load_config
+from outliers.store import open_store
 from outliers.train.outcome import Outcome
 from outliers.train.worker import _running
 
@@ -67,7 +68,7 @@ def main() -> None:
         config = load_config(sys.argv[1], {})
     else:
         config = config_for(int(sys.argv[1]))
-        worker.preload = lambda: None  # torch is not what these jobs are about
+        worker.preload = open_store  # torch is not what these jobs are about
     sys.exit(worker.run_work(config, burst="--burst" in sys.argv))
 
 

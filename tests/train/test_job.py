@@ -256,7 +256,7 @@ def write_corrupted(folder: Path) -> None:
     draw, now_s = random.Random(1), int(time.time()) // 900 * 900
     folder.mkdir()
     with gzip.open(folder / "rb_flow.jsonl.gz", "wt") as file:
-        for i in range(14 * 96, 0, -1):
+        for i in range(14 * 96, -1, -1):
             calm = 1e6 * (2 + math.sin((now_s - i * 900) / DAY_S * 2 * math.pi)) * math.exp(draw.gauss(0, 0.05))
             size = int(draw.choice([0, 1e3, 1e12, 5e13])) if i > 14 * 24 else int(calm)
             at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now_s - i * 900))
