@@ -17,7 +17,7 @@ from export.parameters import Parameters
 from outliers.errors import TooLittleData, TrainingError
 from outliers.series import Series
 from outliers.train import measure, network, trim
-from outliers.train.scaling import Scaling, fit_scaling
+from outliers.train.scaling import Scaling, fit_scaling, rescaled
 
 Progress = Callable[[float, str], None]
 MIN_POINTS = 64  # buckets with a value, below which a granularity is left out
@@ -133,6 +133,7 @@ def _prepare(granularity: int, series: Series) -> tuple[Scaling, measure.Data]:
     out = trim.suspicious(g, moving_level(g, recent_points(series.step_s)), series.step_s)
     values = np.where(out, np.nan, series.values)
     scaling = fit_scaling(series.timestamps, values, series.step_s)
+    scaling = rescaled(scaling, scaling.deviations(series.timestamps, values, series.step_s))
     g = scaling.deviations(series.timestamps, values, series.step_s)
     seen = np.isfinite(g)
     return scaling, measure.Data(

@@ -57,7 +57,8 @@ def measured(p: Parameters, data: list[Data]) -> Parameters:
     """The same parameters with the tables tau, size, usual, limit (and joint) measured on the data."""
     g, lengths, m = len(p.steps), p.log_points.shape[1], p.metrics
     s = len(SCALES)
-    shapes = {"tau": (CHANNELS, m), "size": (CHANNELS, m), "usual": (s, m), "limit": (s, m), "reached": (s, m)}
+    of_scales = {"usual": (s, m), "limit": (s, m), "reached": (s, m)}
+    shapes: dict[str, tuple[int, ...]] = {"tau": (CHANNELS, m), "size": (CHANNELS, m), **of_scales}
     shapes.update(joint_usual=(s,), joint_limit=(s,), joint_reached=(s,))
     tables: dict[str, Any] = {name: np.ones((2, g, lengths, *shape), np.float32) for name, shape in shapes.items()}
     for d in data:

@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 _FACTORS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 _FOLDS = 4
 _MOST_DAY_BINS, _MOST_WEEK_BINS = 288, 168
+_LEAST_REMAINDER = 0.1
 _MIN_DAYS, _MIN_WEEKS = 3, 2
 
 
@@ -45,6 +46,15 @@ class Scaling:
         """Scaled values less their rhythm [T, M], NaN where missing."""
         scaled = np.clip((values - self.center) / self.spread, -CLIP_SCALED, CLIP_SCALED)
         return scaled - self.daily.at(timestamps, step_s) - self.weekly.at(timestamps, step_s)
+
+
+def rescaled(scaling: Scaling, g: Floats) -> Scaling:
+    """The same in units of what the rhythm leaves over (a tenth of the spread at least): the network sees its size."""
+    half, high = sorted_quantiles(np.abs(g - np.nan_to_num(quantile(g, 0.5))), (0.5, 0.95))
+    size = np.nan_to_num(np.maximum(1.4826 * half, high / 1.96))
+    size = np.clip(np.where(size > 0, size, 1.0), _LEAST_REMAINDER, 1.0)
+    daily, weekly = (Rhythm(r.cycle_s, r.table / size) for r in (scaling.daily, scaling.weekly))
+    return Scaling(scaling.center, scaling.spread * size, daily, weekly)
 
 
 def quantile(values: Floats, share: float) -> Floats:
@@ -125,8 +135,8 @@ def _by_cycle(timestamps: NDArray[np.int64], scaled: Floats, cycle_s: int, bins:
         count = np.bincount(cell[there], minlength=n * bins)
         total = np.bincount(cell[there], scaled[there, j], minlength=n * bins)
         result[:, j] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    result = result.reshape(n, bins, -1)
-    return result[np.isfinite(result).any(2).mean(1) >= 0.5]
+    cycles: Floats = result.reshape(n, bins, -1)
+    return cycles[np.isfinite(cycles).any(2).mean(1) >= 0.5]
 
 
 def _median(x: Floats, axis: int) -> Floats:
