@@ -191,23 +191,20 @@ def _remember(
     plan = before.plan
     if plan is None or before.uncovered:
         return
-    whole = not (
+    kept, end_s = lead, plan.end_s
+    if not (
         answer.uncovered
         or asked.partial[:1].any()
         or query.get("limit")
         or asked.ends_early_s is not None
         or not len(asked.series)
         or len(parse_intervals(query["intervals"])) != 1
-    )
-    parsed = together if whole and together is not asked else lead
-    closed = int(np.searchsorted(parsed.ends_s, complete_until_s, side="right"))
-    if whole and parsed is together:
-        closed = min(closed, int(len(parsed.partial) - parsed.partial[-1:].sum()))
-    elif parsed is lead and plan.end_s <= complete_until_s:
-        source.history.keep(before.key, Kept(lead, plan.start_s, plan.end_s, before.asked_at))
-        return
-    if closed:
-        source.history.keep(before.key, Kept(parsed, plan.start_s, int(parsed.ends_s[closed - 1]), before.asked_at))
+    ):
+        kept, end_s = together, int(asked.series.timestamps[-1] if asked.partial[-1] else asked.ends_s[-1])
+    if end_s > complete_until_s:
+        closed = int(np.searchsorted(kept.ends_s, complete_until_s, side="right"))
+        end_s = int(kept.ends_s[closed - 1]) if closed else plan.start_s
+    source.history.keep(before.key, Kept(kept, plan.start_s, end_s, before.asked_at))
 
 
 def _complete_until(newest_s: Optional[float], source: Source, warnings: list[str]) -> float:
