@@ -79,7 +79,7 @@ for service in botocore/data boto3/data; do
 done
 rm -rf "$lib/boto3/examples" "$lib"/onnxruntime/quantization "$lib"/onnxruntime/transformers \
     "$lib"/onnxruntime/tools "$lib"/onnxruntime/datasets "$lib"/numpy/f2py "$lib"/numpy/random/_examples \
-    "$lib"/torch/bin "$lib"/torch/include "$lib"/torch/share
+    "$lib"/torch/include "$lib"/torch/share "$lib"/torch/bin/protoc*
 find "$lib" -depth -type d -empty -delete
 
 # --- byte code, so that nothing is compiled at start and nothing is written there --------------------------------------
