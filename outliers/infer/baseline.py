@@ -112,8 +112,8 @@ def _predict(values: Floats, windows: Windows, series: Series, causal: bool) -> 
 
 def _first_values(values: Floats, seen: Bools) -> Floats:
     """First observed value of each metric, [M, 1]: a base that keeps running sums small, known from the start."""
-    first = seen.argmax(axis=1)[:, None]
-    return np.nan_to_num(np.take_along_axis(values, first, axis=1))
+    values = np.take_along_axis(values, seen.argmax(axis=1)[:, None], axis=1)
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _median(x: Floats) -> Floats:

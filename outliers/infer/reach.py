@@ -104,7 +104,7 @@ def _usual(mean: Floats, scale: int, windows: Windows, contamination: float, pri
         reached = quantiles(x, (1.0 - min(TAIL * contamination, 0.5),))[0] * BEYOND[scale]
         windows_seen = np.maximum((~np.isnan(x)).sum(axis=-1, keepdims=True), 1) / WIDTHS[scale]
         trust = windows_seen / (windows_seen + BELIEVED[scale])
-        reached = np.maximum(np.nan_to_num(reached), LEAST * prior)
+        reached = np.fmax(reached, LEAST * prior)
         return np.asarray(np.exp(trust * np.log(reached) + (1.0 - trust) * np.log(prior)))
 
     usual = settled(quantile, mean if windows.complete else np.where(windows.seen, mean, np.nan), windows.causal)

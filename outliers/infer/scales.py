@@ -80,16 +80,14 @@ class Windows:
 def quantiles(x: Floats, shares: Sequence[float]) -> list[Floats]:
     """Quantiles (nearest rank) over the last axis, NaN left out, each [..., 1]; NaN where nothing is left."""
     points = x.shape[-1]
-    count = points - np.isnan(x).sum(axis=-1, keepdims=True)
-    if (count == points).all() and points:
-        ranks = [round(share * (points - 1)) for share in shares]
-        parted = np.partition(x, sorted(set(ranks)), axis=-1)
-        return [parted[..., rank : rank + 1] for rank in ranks]
     if not points:
         return [np.full((*x.shape[:-1], 1), np.nan) for _ in shares]
-    ordered = np.sort(x, axis=-1)
-    last = np.maximum(count - 1, 0)
-    return [np.take_along_axis(ordered, np.rint(share * last).astype(np.intp), axis=-1) for share in shares]
+    last = np.maximum(points - 1 - np.isnan(x).sum(axis=-1, keepdims=True), 0)
+    ranks = [np.rint(share * last).astype(np.intp) for share in shares]
+    wanted = np.unique(ranks)
+    # NaN goes last either way; many different ranks would be dearer than a sort.
+    ordered = np.partition(x, wanted, axis=-1) if len(wanted) <= 2 * len(shares) else np.sort(x, axis=-1)
+    return [np.take_along_axis(ordered, rank, axis=-1) for rank in ranks]
 
 
 def robust_size(r: Floats) -> Floats:
@@ -110,7 +108,7 @@ def renewals(points: int) -> list[tuple[int, int]]:
     """Blocks (start, stop) at whose start causal statistics are renewed; they depend on the position alone."""
     starts = [FIRST_RENEWAL]
     while starts[-1] < points:
-        starts.append(starts[-1] + max(4, min(starts[-1] // 4, 144)))
+        starts.append(starts[-1] + max(4, min(starts[-1] // 6, 1440)))
     stops = [*starts[1:], points]
     return [(start, min(stop, points)) for start, stop in zip(starts, stops) if start < points]
 
