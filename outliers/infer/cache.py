@@ -161,6 +161,11 @@ class Models:
         self._tell()
         return True
 
+    def prepare(self) -> None:
+        """Import what loads models, where there are any, so that nobody has to wait for it."""
+        if self._known:
+            import outliers.infer.model  # noqa: F401
+
     def run(self, stop: threading.Event, every_s: float) -> None:
         """Look until `stop` is set."""
         while not stop.wait(every_s):

@@ -33,11 +33,11 @@ NAMES_OF_A_CALL = frozenset({"queryId", "subQueryId", "sqlQueryId", "timeout", "
 class Told:
     """What is told of answering; the default does not listen."""
 
-    def answered(self, answer: Answer, points: int) -> None: ...
+    def answered(self, answer: Answer, points: int, seconds: float) -> None: ...
 
     def cache(self, outcome: str) -> None: ...
 
-    def lead_in(self, outcome: str) -> None: ...
+    def gathered(self, gathered: Gathered, seconds: float) -> None: ...
 
     def druid_call(self, kind: str, outcome: str, seconds: float) -> None: ...
 
@@ -104,8 +104,9 @@ def calculate(
         context.told.cache("hit")
         return answer
     deadline_s = deadline_s or time.monotonic() + config.server.request_timeout_s
+    began_s = time.monotonic()
     gathered = ask(asked, settings.lead_in, deadline_s, context.source)
-    context.told.lead_in(gathered.lead_in_outcome)
+    context.told.gathered(gathered, time.monotonic() - began_s)
     answer = _answer(gathered, query, choice, settings, request, context)
     if key is not None:
         context.told.cache("miss")
@@ -190,6 +191,7 @@ def _answer(
     request: Request,
     context: Context,
 ) -> Answer:
+    began_s = time.monotonic()
     parsed, warnings = gathered.parsed, list(gathered.warnings)
     warnings += [f"The field {name!r} is not known and was ignored." for name in request.ignored]
     own = _own_metrics(query, request, parsed.series.metrics)
@@ -216,7 +218,7 @@ def _answer(
         lead_in=gathered.lead_in,
         warnings=tuple(dict.fromkeys(warnings)),
     )
-    context.told.answered(answer, len(parsed.series))
+    context.told.answered(answer, len(parsed.series), time.monotonic() - began_s)
     return answer
 
 

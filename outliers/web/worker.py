@@ -22,6 +22,7 @@ from outliers.store.mirror import last_report
 from outliers.web.answer import Answer
 from outliers.web.app import Parts, create_app
 from outliers.web.calculate import Told, calculate, open_context
+from outliers.web.gather import Gathered
 from outliers.web.metrics import Metrics
 from outliers.web.serving import Server
 
@@ -107,7 +108,16 @@ class _Counts(Told, Watcher):
     def __init__(self, metrics: Metrics) -> None:
         self._m = metrics
 
-    def answered(self, answer: Answer, points: int) -> None:
+    def gathered(self, gathered: Gathered, seconds: float) -> None:
+        self._m.stage_seconds.labels("gather").observe(seconds)
+        self._m.history.labels(gathered.lead_in_outcome).inc()
+        if gathered.times.newest_s is not None:
+            self._m.newest_age.set(time.time() - gathered.times.newest_s)
+        if gathered.unloaded.any():
+            self._m.uncovered.inc()
+
+    def answered(self, answer: Answer, points: int, seconds: float) -> None:
+        self._m.stage_seconds.labels("judge").observe(seconds)
         self._m.answers.labels(answer.model.kind).inc()
         if answer.model.fallback:
             self._m.fallbacks.inc()
@@ -116,9 +126,6 @@ class _Counts(Told, Watcher):
 
     def cache(self, outcome: str) -> None:
         self._m.cache.labels(outcome).inc()
-
-    def lead_in(self, outcome: str) -> None:
-        self._m.history.labels(outcome).inc()
 
     def druid_call(self, kind: str, outcome: str, seconds: float) -> None:
         self._m.druid_seconds.labels(kind).observe(seconds)
@@ -146,6 +153,7 @@ def _keep_up(models: Models, missing: _Missing, stop: threading.Event) -> None:
             return
     models.look()
     missing.looked = True
+    models.prepare()
     models.run(stop, LOOK_S)
 
 

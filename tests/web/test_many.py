@@ -80,7 +80,7 @@ def test_any_rows_are_answered_or_refused_in_our_words(of_simulator: Asking, see
         try:
             of_simulator(**asked)
             answered += 1
-        except OutliersError as error:  # noqa: PERF203
+        except OutliersError as error:
             assert len(str(error)) > 10
     assert answered > 10
 
