@@ -1,7 +1,8 @@
 """How well each detector finds what is labelled: fits on the first half of every series, answers the second.
 
 `python -m benchmarks.quality --data DIR --detector baseline --query hour --lead-in P1D --mode whole --json OUT` scores
-any folder of `timestamp,<metric…>,label` CSV files. Labels are read after the answers, for the figures only.
+any folder of `timestamp,<metric…>,label` CSV files. Labels are read after the answers, for the figures only. Without
+`--data` the whole table is measured and printed (`benchmarks.quality_table`).
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def table(families: dict[str, dict[str, Any]]) -> str:
 
 def main(arguments: Optional[list[str]] = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.quality", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of CSV files; sub-folders name families")
+    parser.add_argument("--data", type=Path, help="folder of CSV files; sub-folders name families")
     parser.add_argument("--detector", choices=sorted(DETECTORS), default="baseline")
     parser.add_argument("--query", choices=("hour", "day", "all"), default="all")
     parser.add_argument("--lead-in", default="none", help="none, P1D, P7D")
@@ -149,9 +150,14 @@ def main(arguments: Optional[list[str]] = None) -> None:
     parser.add_argument("--family", action="append", help="only these families")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args(arguments)
+    os.nice(5)
+    if given.data is None:
+        from benchmarks.quality_table import print_table
+
+        print_table(processes=given.processes)
+        return
     if not given.data.is_dir():
         raise SystemExit(f"{given.data} is not a folder")
-    os.nice(5)
     protocol = Protocol(
         detector=given.detector,
         query=given.query,
