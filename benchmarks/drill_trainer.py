@@ -17,15 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import boto3
 import psutil
 from moto.server import ThreadedMotoServer
 
-from benchmarks.processes import RedisServer, free_port
+from benchmarks.processes import RedisServer, free_port, wait_for
 from outliers.config import Config, load_config
 from outliers.druid.query import sensor_filter
 from outliers.druid.simulator import Simulator
@@ -133,23 +131,13 @@ class Cluster:
         return name in self.queue.last_outcomes()
 
 
-def wait_for(what: Callable[[], Any], why: str, seconds: float = PATIENCE_S) -> Any:
-    """Return what() as soon as it is true."""
-    until_s = time.monotonic() + seconds
-    while not (found := what()):
-        if time.monotonic() > until_s:
-            raise SystemExit(f"drill: waited {seconds:.0f} s in vain for {why}")
-        time.sleep(0.05)
-    return found
-
-
 def kill_in_fit(cluster: Cluster, workers: list[subprocess.Popen[bytes]]) -> str:
-    job, worker = wait_for(lambda: cluster.fitting(workers), "a job in its fit")
+    job, worker = wait_for(lambda: cluster.fitting(workers), PATIENCE_S, "a job in its fit")
     worker.send_signal(signal.SIGKILL)
     began_s = time.monotonic()
     workers.remove(worker)
     worker.wait()
-    wait_for(lambda: _begun_by_another(cluster, job), f"{job.name} to be run again")
+    wait_for(lambda: _begun_by_another(cluster, job), PATIENCE_S, f"{job.name} to be run again")
     again_s = time.monotonic() - began_s
     workers.append(cluster.start("work"))
     return f"kill -9 of a worker in the fit of {job.name}: runs again after {again_s:.0f} s (120 allowed)"
@@ -161,7 +149,7 @@ def _begun_by_another(cluster: Cluster, before: JobView) -> bool:
 
 
 def restart_redis(cluster: Cluster, workers: list[subprocess.Popen[bytes]]) -> str:
-    job, _ = wait_for(lambda: cluster.fitting(workers), "a job in its fit")
+    job, _ = wait_for(lambda: cluster.fitting(workers), PATIENCE_S, "a job in its fit")
     cluster.redis.stop()
     time.sleep(5)
     cluster.redis.start()
@@ -169,21 +157,23 @@ def restart_redis(cluster: Cluster, workers: list[subprocess.Popen[bytes]]) -> s
 
 
 def refuse_s3(cluster: Cluster, workers: list[subprocess.Popen[bytes]]) -> str:
-    job, _ = wait_for(lambda: cluster.fitting(workers), "a job in its fit")
+    job, _ = wait_for(lambda: cluster.fitting(workers), PATIENCE_S, "a job in its fit")
     cluster.s3.stop()
-    wait_for(lambda: show_job(cluster.queue, job.id).state == "to be tried again", f"{job.name} to be put off")
+    wait_for(
+        lambda: show_job(cluster.queue, job.id).state == "to be tried again", PATIENCE_S, f"{job.name} to be put off"
+    )
     cluster.start_s3()
     began_s = time.monotonic()
-    wait_for(lambda: cluster.ended(job.name), f"{job.name} to end")
+    wait_for(lambda: cluster.ended(job.name), PATIENCE_S, f"{job.name} to end")
     return f"S3 refused when {job.name} was published: published {time.monotonic() - began_s:.0f} s after it was back"
 
 
 def freeze_node(cluster: Cluster, workers: list[subprocess.Popen[bytes]]) -> str:
-    job, worker = wait_for(lambda: cluster.fitting(workers), "a job in its fit")
+    job, worker = wait_for(lambda: cluster.fitting(workers), PATIENCE_S, "a job in its fit")
     frozen = [worker.pid, *(child.pid for child in psutil.Process(worker.pid).children())]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: cluster.ended(job.name), f"{job.name} to be run by another")
+    wait_for(lambda: cluster.ended(job.name), PATIENCE_S, f"{job.name} to be run by another")
     for pid in reversed(frozen):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
@@ -220,7 +210,7 @@ def main() -> int:
                 cluster.start("schedule")
             for fault in (kill_in_fit, restart_redis, refuse_s3, freeze_node):
                 print(f"{fault(cluster, workers)}", flush=True)
-            wait_for(lambda: all(map(cluster.ended, NAMES)), "every name to end", 2 * PATIENCE_S)
+            wait_for(lambda: all(map(cluster.ended, NAMES)), 2 * PATIENCE_S, "every name to end")
             print(f"all {len(NAMES)} names ended after {time.monotonic() - began_s:.0f} s")
             wrong = table(cluster)
             for sentence in wrong:

@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import redis
 
@@ -17,6 +19,16 @@ def free_port() -> int:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0, why: str = "what should have happened") -> Any:
+    """Return what `condition` returns, as soon as it is true; TimeoutError after so many seconds."""
+    until_s = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"waited {seconds:.0f} s in vain for {why}")
+        time.sleep(0.05)
+    return found
 
 
 class RedisServer:

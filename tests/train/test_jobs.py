@@ -7,13 +7,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 import pytest
-from conftest import wait_for
 from rq import Retry
-from tasks import config_for
 
+from benchmarks.processes import wait_for
 from outliers.errors import InvalidRequest, NotFound, QueueError
 from outliers.train import jobs
 from outliers.train.queue import TrainingJob, TrainingQueue, key_of
+from tests.train.tasks import config_for
 
 pytestmark = pytest.mark.trainer
 
@@ -34,9 +34,9 @@ def verb(queue: TrainingQueue, capsys: Any, *argv: str) -> str:
 
 def test_list_shows_what_waits_and_what_failed_and_why(queue, start_worker, tmp_path, capsys):
     assert verb(queue, capsys, "list").strip() == "no jobs"
-    enqueue(queue, "tasks.crash", "bad, sensor", str(tmp_path / "log"))
+    enqueue(queue, "tests.train.tasks.crash", "bad, sensor", str(tmp_path / "log"))
     start_worker("--burst").wait(60)
-    enqueue(queue, "tasks.end_well", "waits")
+    enqueue(queue, "tests.train.tasks.end_well", "waits")
     shown = verb(queue, capsys, "list")
     assert "bad, sensor" in shown and "SIGSEGV" in shown and "waiting" in shown
     listed = {job["name"]: job for job in json.loads(verb(queue, capsys, "list", "--json"))}
@@ -44,7 +44,7 @@ def test_list_shows_what_waits_and_what_failed_and_why(queue, start_worker, tmp_
 
 
 def test_show_finds_a_job_by_name_and_by_id(queue, start_worker, capsys):
-    job = enqueue(queue, "tasks.end_well", "ünïcode sensor")
+    job = enqueue(queue, "tests.train.tasks.end_well", "ünïcode sensor")
     start_worker("--burst").wait(60)
     assert jobs.show_job(queue, "ünïcode sensor") == jobs.show_job(queue, job.id)
     assert "published 1" in verb(queue, capsys, "show", job.id)
@@ -54,7 +54,7 @@ def test_show_finds_a_job_by_name_and_by_id(queue, start_worker, capsys):
 
 def test_retry_gives_a_failed_job_all_its_tries_again(queue, start_worker, tmp_path):
     log = tmp_path / "log"
-    enqueue(queue, "tasks.crash", "s", str(log))
+    enqueue(queue, "tests.train.tasks.crash", "s", str(log))
     start_worker("--burst").wait(60)
     assert jobs.retry_job(queue, "s").state == "waiting"
     with pytest.raises(InvalidRequest):
@@ -66,7 +66,7 @@ def test_retry_gives_a_failed_job_all_its_tries_again(queue, start_worker, tmp_p
 
 
 def test_cancel_of_a_waiting_job_leaves_an_outcome(queue):
-    enqueue(queue, "tasks.end_well", "s")
+    enqueue(queue, "tests.train.tasks.end_well", "s")
     assert jobs.cancel_job(queue, "s").state == "cancelled"
     assert queue.last_outcomes()["s"]["text"] == "failed: cancelled by hand"
     assert queue.active_keys() == set()
@@ -76,7 +76,7 @@ def test_cancel_of_a_waiting_job_leaves_an_outcome(queue):
 
 def test_cancel_of_a_running_job_ends_it_at_once_without_a_retry(queue, start_worker, tmp_path):
     log = tmp_path / "log"
-    enqueue(queue, "tasks.note_and_end", "s", 60.0, str(log))
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 60.0, str(log))
     start_worker()
     wait_for(log.exists)
     wait_for(lambda: jobs.show_job(queue, "s").state == "running")

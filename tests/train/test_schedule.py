@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from tasks import config_for
 
 from outliers.errors import ConfigError
 from outliers.store import new_version
 from outliers.train import schedule
 from outliers.train.queue import LEDGER, SLOT_KEY, TrainingQueue, key_of
 from outliers.train.schedule import Scheduler, due, latest_slot, next_slot, slot_text
+from tests.train.tasks import config_for
 
 pytestmark = pytest.mark.trainer
 

@@ -16,10 +16,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("moto.server", reason="no S3 server: moto is not installed")
 import boto3
-from conftest import wait_for
 from moto.server import ThreadedMotoServer
 
-from benchmarks.processes import free_port
+from benchmarks.processes import free_port, wait_for
 from outliers.config import load_config
 from outliers.druid.simulator import Simulator
 from outliers.store import open_store

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
-from conftest import wait_for
-
+from benchmarks.processes import wait_for
 from outliers.config import Config, load_config
 from outliers.druid.simulator import Simulator
 from outliers.store import open_store

@@ -9,10 +9,10 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import wait_for
 from rq import Retry
 from rq.job import JobStatus
 
+from benchmarks.processes import wait_for
 from outliers.train.queue import TrainingJob, TrainingQueue, key_of
 
 pytestmark = pytest.mark.trainer
@@ -38,7 +38,7 @@ def published(log: Path) -> int:
 
 
 def test_job_that_ends_well_leaves_one_outcome(queue, start_worker):
-    job = enqueue(queue, "tasks.end_well", "sensor a")
+    job = enqueue(queue, "tests.train.tasks.end_well", "sensor a")
     assert start_worker("--burst").wait(60) == 0
     assert job.get_status() is JobStatus.FINISHED
     assert queue.last_outcomes()["sensor a"]["text"] == "published 1"
@@ -49,7 +49,7 @@ def test_job_that_ends_well_leaves_one_outcome(queue, start_worker):
 def test_killed_worker_has_its_job_taken_over_and_published_once(queue, start_worker, tmp_path):
     log = tmp_path / "log"
     first = start_worker()
-    enqueue(queue, "tasks.note_and_end", "s", 3.0, str(log))
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 3.0, str(log))
     wait_for(lambda: lines(log))
     horse = horse_of(first)
     second = start_worker()
@@ -64,7 +64,7 @@ def test_killed_worker_has_its_job_taken_over_and_published_once(queue, start_wo
 def test_stopped_node_that_wakes_up_later_publishes_nothing(queue, start_worker, tmp_path):
     log = tmp_path / "log"
     first = start_worker()
-    job = enqueue(queue, "tasks.note_and_end", "s", 2.0, str(log))
+    job = enqueue(queue, "tests.train.tasks.note_and_end", "s", 2.0, str(log))
     wait_for(lambda: lines(log))
     horse = horse_of(first)
     for pid in (first.pid, horse.pid):
@@ -85,7 +85,7 @@ def test_stopped_node_that_wakes_up_later_publishes_nothing(queue, start_worker,
 def test_node_cut_off_from_redis_stops_and_publishes_nothing(queue, start_worker, tmp_path, wire):
     log = tmp_path / "log"
     cut_off = start_worker(port=wire.port)
-    enqueue(queue, "tasks.note_and_end", "s", 6.0, str(log))
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 6.0, str(log))
     wait_for(lambda: lines(log))
     horse = horse_of(cut_off)
     second = start_worker()
@@ -93,7 +93,7 @@ def test_node_cut_off_from_redis_stops_and_publishes_nothing(queue, start_worker
     wait_for(lambda: queue.last_outcomes().get("s"))
     wire.mend()
     wait_for(lambda: not horse.is_running() or horse.status() == psutil.STATUS_ZOMBIE)
-    enqueue(queue, "tasks.end_well", "t")
+    enqueue(queue, "tests.train.tasks.end_well", "t")
     wait_for(lambda: queue.last_outcomes().get("t"))
     assert published(log) == 1 and lines(log)[-1] == f"publish {second.pid}"
     assert queue.outcome_counts() == {"published": 2} and cut_off.poll() is None
@@ -101,7 +101,7 @@ def test_node_cut_off_from_redis_stops_and_publishes_nothing(queue, start_worker
 
 def test_job_whose_process_crashes_fails_with_a_reason_after_its_retries(queue, start_worker, tmp_path):
     log = tmp_path / "log"
-    job = enqueue(queue, "tasks.crash", "s", str(log), retries=2)
+    job = enqueue(queue, "tests.train.tasks.crash", "s", str(log), retries=2)
     start_worker()
     wait_for(lambda: queue.last_outcomes().get("s"))
     assert len(lines(log)) == 3
@@ -113,7 +113,7 @@ def test_job_whose_process_crashes_fails_with_a_reason_after_its_retries(queue, 
 
 def test_workers_that_die_each_time_leave_a_failed_job_with_a_reason(queue, start_worker, tmp_path):
     log = tmp_path / "log"
-    enqueue(queue, "tasks.note_and_end", "s", 30.0, str(log), retries=1)
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 30.0, str(log), retries=1)
     for times in (1, 2):
         worker = start_worker()
         wait_for(lambda times=times: len(lines(log)) == times)
@@ -126,7 +126,7 @@ def test_workers_that_die_each_time_leave_a_failed_job_with_a_reason(queue, star
 def test_redis_restart_in_mid_job_costs_nothing_when_it_kept_its_data(queue, redis_server, start_worker, tmp_path):
     log = tmp_path / "log"
     worker = start_worker()
-    enqueue(queue, "tasks.note_and_end", "s", 4.0, str(log))
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 4.0, str(log))
     wait_for(lambda: lines(log))
     redis_server.stop()
     redis_server.start()
@@ -138,12 +138,12 @@ def test_redis_restart_in_mid_job_costs_nothing_when_it_kept_its_data(queue, red
 def test_redis_that_lost_its_memory_keeps_the_job_from_publishing(queue, redis_server, start_worker, tmp_path):
     log = tmp_path / "log"
     worker = start_worker()
-    enqueue(queue, "tasks.note_and_end", "s", 4.0, str(log))
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 4.0, str(log))
     wait_for(lambda: lines(log))
     horse = horse_of(worker)
     queue.connection.flushall()
     wait_for(lambda: not horse.is_running() or horse.status() == psutil.STATUS_ZOMBIE)
-    enqueue(queue, "tasks.end_well", "t")
+    enqueue(queue, "tests.train.tasks.end_well", "t")
     wait_for(lambda: queue.last_outcomes().get("t"))
     assert published(log) == 0
     assert queue.outcome_counts() == {"published": 1} and worker.poll() is None
@@ -154,7 +154,7 @@ def test_redis_gone_for_longer_than_the_lease_ends_the_job_and_it_runs_again(
 ):
     log = tmp_path / "log"
     worker = start_worker()
-    enqueue(queue, "tasks.note_and_end", "s", 20.0, str(log))
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 20.0, str(log))
     wait_for(lambda: lines(log))
     horse = horse_of(worker)
     redis_server.stop()
@@ -168,7 +168,7 @@ def test_redis_gone_for_longer_than_the_lease_ends_the_job_and_it_runs_again(
 def test_sigterm_lets_a_short_job_end(queue, start_worker, tmp_path):
     log = tmp_path / "log"
     worker = start_worker()
-    enqueue(queue, "tasks.note_and_end", "s", 1.5, str(log))
+    enqueue(queue, "tests.train.tasks.note_and_end", "s", 1.5, str(log))
     wait_for(lambda: lines(log))
     os.killpg(worker.pid, signal.SIGTERM)
     assert worker.wait(30) == 0
@@ -178,7 +178,7 @@ def test_sigterm_lets_a_short_job_end(queue, start_worker, tmp_path):
 def test_sigterm_gives_a_long_job_back_after_a_bound(queue, start_worker, tmp_path):
     log = tmp_path / "log"
     worker = start_worker()
-    job = enqueue(queue, "tasks.note_and_end", "s", 50.0, str(log), retries=1)
+    job = enqueue(queue, "tests.train.tasks.note_and_end", "s", 50.0, str(log), retries=1)
     wait_for(lambda: lines(log))
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0
@@ -188,7 +188,7 @@ def test_sigterm_gives_a_long_job_back_after_a_bound(queue, start_worker, tmp_pa
 
 
 def test_worker_killed_between_taking_and_beginning_a_job_loses_nothing(queue, start_worker):
-    enqueue(queue, "tasks.end_well", "s")
+    enqueue(queue, "tests.train.tasks.end_well", "s")
     queue.connection.lmove(queue.rq.key, queue.rq.intermediate_queue_key)  # what a worker does first
     start_worker()
     wait_for(lambda: queue.last_outcomes().get("s"))
@@ -198,7 +198,7 @@ def test_worker_killed_between_taking_and_beginning_a_job_loses_nothing(queue, s
 
 def test_job_that_is_in_the_queue_twice_runs_once(queue, start_worker, tmp_path):
     log = tmp_path / "log"
-    job = enqueue(queue, "tasks.note_and_end", "s", 0.2, str(log))
+    job = enqueue(queue, "tests.train.tasks.note_and_end", "s", 0.2, str(log))
     queue.connection.rpush(queue.rq.key, job.id)
     assert start_worker("--burst").wait(60) == 0
     assert published(log) == 1 and queue.outcome_counts() == {"published": 1}
