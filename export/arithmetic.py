@@ -246,6 +246,14 @@ def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
     return [long, recent, reconstruct(op, p, c, g, seen)]
 
 
+def judging(m: int) -> int:
+    """How many of the channels judge: with several metrics the autoencoder only tells what was to be expected.
+
+    It explains a metric by the others, which are unusual too when something happens (docs/model.md has the figures).
+    """
+    return CHANNELS if m == 1 else CHANNELS - 1
+
+
 def widened(op: Any, c: Chosen, g: X, seen: X, centers: list) -> list:
     """The noise [1, M] of each channel in this query: the training's, wider if a long query is noisier."""
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
@@ -270,10 +278,9 @@ class Energy:
 
 def energy(op: Any, g: X, centers: list, noise: list) -> Energy:
     """Mean over the channels of the squared z, kept as the parabola that the band inverts."""
-    pull = [1.0 / (tau * tau * CHANNELS) for tau in noise]
-    curvature = pull[0] + pull[1] + pull[2]
-    share = [w / curvature for w in pull]
-    bottom = centers[0] * share[0] + centers[1] * share[1] + centers[2] * share[2]
+    pull = [1.0 / (tau * tau * float(len(noise))) for tau in noise]
+    curvature = sum_all(pull)
+    bottom = sum_all([center * (w / curvature) for center, w in zip(centers, pull)])
     floor = sum_all([(center - bottom) * (center - bottom) * w for center, w in zip(centers, pull)])
     away = g - bottom
     return Energy(away * away * curvature + floor, bottom, floor, curvature)
@@ -369,7 +376,8 @@ def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causa
     course = rhythm(op, p, c.index, timestamp, step)
     g, seen = deviations(op, c, course, values)
     centers = residual_centers(op, p, c, g, seen)
-    e = energy(op, g, centers, widened(op, c, g, seen, centers))
+    judges = centers[: judging(m)]
+    e = energy(op, g, judges, widened(op, c, g, seen, judges))
     best, shortest, reach = judge_scales(op, c, e, seen, k, m)
     room = op.sqrt(op.maximum(reach - e.floor, 0.0) / e.curvature)
     there = op.observed(values)

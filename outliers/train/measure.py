@@ -21,6 +21,7 @@ from export.arithmetic import (
     clip_of,
     energy,
     joint_energy,
+    judging,
     residual_centers,
     scale_energies,
     windows,
@@ -99,7 +100,7 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
             tau.append(np.maximum(np.nan_to_num(np.maximum(1.4826 * half, high / 1.96)), _LEAST_NOISE))
             size.append(np.maximum(_mean(np.minimum(r / tau[-1], CLIP_SIZE)), 1e-3))
             noise.append(torch.as_tensor(tau[-1], dtype=torch.float32)[None])
-        e = energy(op, g, centers, noise).total
+        e = energy(op, g, centers[: judging(m)], noise[: judging(m)]).total
         usual = np.stack([_mean(_column_data(e.clamp(max=clip_of(i, m)), there)) for i in range(len(SCALES))])
         some = there.any(1, keepdim=True)
         together = joint_energy(op, e, seen)[0]
