@@ -193,8 +193,8 @@ def table(jobs: Iterable[JobView]) -> str:
     for job in jobs:
         since = job.ended_at if job.state in ("ended", "failed", "stopped") else job.started_at or job.enqueued_at
         what = job.outcome
-        if job.next_try_at:
-            what = f"again at {_time(job.next_try_at)} after: {what}"
+        if job.state == STATES[JobStatus.SCHEDULED]:
+            what = f"again at {_time(job.next_try_at) if job.next_try_at else 'once'} after: {what}"
         elif job.state == "running":
             what = ", ".join(f"{key} {value}" for key, value in job.progress.items() if not isinstance(value, dict))
         lines.append((job.name, job.state, _time(since), str(job.tries), job.id, what))
