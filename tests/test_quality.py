@@ -75,24 +75,9 @@ def test_command_scores_a_folder_of_csv_files(tmp_path, capsys):
                 file.write(f"{clock}Z," + ",".join(map(str, values[i, :columns])) + f",{labels[i]}\n")
     for query, lead_in, mode in (("hour", "none", "whole"), ("day", "P1D", "causal"), ("all", "none", "whole")):
         out = tmp_path / "out.json"
-        quality.main(
-            [
-                "--data",
-                str(tmp_path / "data"),
-                "--detector",
-                "baseline",
-                "--query",
-                query,
-                "--lead-in",
-                lead_in,
-                "--mode",
-                mode,
-                "--json",
-                str(out),
-                "--processes",
-                "1",
-            ]
-        )
+        given = {"--data": tmp_path / "data", "--detector": "baseline", "--query": query, "--lead-in": lead_in}
+        given |= {"--mode": mode, "--json": out, "--processes": 1}
+        quality.main([str(word) for option in given.items() for word in option])
         answer = json.loads(out.read_text())
         assert answer["families"]["made"]["n"] == 2
         assert {row["name"] for row in answer["series"]} == {"one", "two"}
