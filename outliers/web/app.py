@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 from flask import Flask, Response, current_app, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from outliers import log
 from outliers.config import Config
@@ -27,7 +27,7 @@ from outliers.errors import (
     Overloaded,
     Unservable,
 )
-from outliers.web import payload
+from outliers.web import ips, payload
 from outliers.web.answer import Answer, as_json
 from outliers.web.metrics import CONTENT_TYPE, Metrics
 from outliers.web.openapi import document
@@ -74,6 +74,9 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
     def outliers() -> Response:
         return _calculate(config, parts, must_exist=False, list_name="predicted")
 
+    def ip_identifier() -> Response:
+        return _json(ips.identify(payload.read_payload(request.get_data(cache=False), _mimetype())))
+
     def health() -> Response:
         return _json({"status": "ok"})
 
@@ -92,6 +95,7 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
 
     app.add_url_rule("/calculate", view_func=calculate, methods=["POST"])
     app.add_url_rule(OLD_DIALECT, view_func=outliers, methods=["POST"])
+    app.add_url_rule(ips.ROUTE, view_func=ip_identifier, methods=["POST"])
     app.add_url_rule("/health", view_func=health)
     app.add_url_rule("/ready", view_func=ready)
     app.add_url_rule("/metrics", view_func=metrics)
@@ -103,12 +107,17 @@ def _calculate(config: Config, parts: Parts, must_exist: bool, list_name: str) -
     if parts.waiting() > config.limits.queue:
         parts.metrics.shed.inc()
         raise Overloaded("too many requests are waiting; try again in a moment")
-    mimetype = request.mimetype or (payload.FORM if not request.content_length else "")
-    if mimetype not in (payload.FORM, payload.JSON):
-        return _error(415, f"The body must be {payload.FORM} or {payload.JSON}.")
-    question = payload.read_body(request.get_data(cache=False), mimetype)
+    question = payload.read_body(request.get_data(cache=False), _mimetype())
     answer = parts.calculate(question, must_exist, g.started_s + config.server.request_timeout_s)
     return Response(as_json(answer, list_name), content_type=JSON)
+
+
+def _mimetype() -> str:
+    """Return the body's type; an empty body needs none. Raises UnsupportedMediaType for any other than the two."""
+    mimetype = request.mimetype or (payload.FORM if not request.content_length else "")
+    if mimetype not in (payload.FORM, payload.JSON):
+        raise UnsupportedMediaType(f"The body must be {payload.FORM} or {payload.JSON}.")
+    return mimetype
 
 
 def _begin(config: Config, parts: Parts) -> Response | None:
@@ -181,7 +190,10 @@ def _unexpected(parts: Parts, error: Exception) -> Response:
 
 def _error(status: int, text: str) -> Response:
     """Tell an error as a sentence; where it was raised nobody knew that it would begin one."""
-    return _json({"status": "error", "msg": f"{text[:1].upper()}{text[1:].rstrip('.')}."}, status)
+    sentence = f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    if request.path == ips.ROUTE:  # as the deployed service does there
+        return _json({"error": sentence}, status)
+    return _json({"status": "error", "msg": sentence}, status)
 
 
 def _json(value: object, status: int = 200) -> Response:

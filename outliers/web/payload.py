@@ -53,6 +53,15 @@ def read_body(body: bytes, mimetype: str) -> Request:
     return from_fields(_json_fields(body) if mimetype == JSON else _form_fields(body))
 
 
+def read_payload(body: bytes, mimetype: str) -> Any:
+    """Read the JSON of the field `payload`: text in a form, text or the value itself in JSON."""
+    fields = _json_fields(body) if mimetype == JSON else _form_fields(body)
+    value = fields.get("payload", fields if mimetype == JSON else None)
+    if value is None:
+        raise InvalidRequest("The field 'payload' is missing.")
+    return _loads(value.encode("utf-8", "surrogatepass"), "'payload'") if isinstance(value, str) else value
+
+
 def from_fields(fields: Mapping[str, Any]) -> Request:
     """Make a Request of named fields: in `query` and `data` text is base64, objects are taken as they are."""
     query = _document(fields.get("query"), "query", dict, "an object")
