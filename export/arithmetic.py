@@ -299,21 +299,26 @@ def joint_energy(op: Any, e: X, seen: X) -> tuple[X, X]:
     return op.sum_last(op.minimum(e, CLIP_JOINT) * seen) * share, share
 
 
-def scale_mean(op: Any, c: Chosen, scale: int, part: X, width: int) -> X:
-    """Mean over a scale's window of what differs from the usual; where nothing was seen, nothing differs."""
-    low, high = c.windows[2 + scale]
-    return op.between(op.running_sum(part, width, c.count), low, high) * (1.0 / SCALES[scale])
+def scale_energies(op: Any, c: Chosen, e: X, seen: X, together: X, m: int) -> list:
+    """Mean energy over each scale's window: own [T, M], and of all metrics together [T, 1].
 
-
-def scale_energies(op: Any, c: Chosen, scale: int, e: X, seen: X, together: X, m: int) -> tuple[X, X]:
-    """Mean energy over a scale's window: own [T, M], and of all metrics together [T, 1]."""
-    own = (op.minimum(e, clip_of(scale, m)) - c.usual[scale]) * seen
-    if m == 1:
-        return scale_mean(op, c, scale, own, 1) + c.usual[scale], together
+    It is summed as what differs from the usual, so that where nothing was seen nothing differs. The running sums of
+    all scales are taken at once.
+    """
+    width = m + (m > 1)
     some = op.minimum(op.sum_last(seen), 1.0)
-    joint = (together - c.joint_usual[scale]) * some
-    own, joint = op.split(scale_mean(op, c, scale, op.concat([own, joint]), m + 1), [m, 1])
-    return own + c.usual[scale], joint + c.joint_usual[scale]
+    parts = []
+    for i in range(len(SCALES)):
+        parts.append((op.minimum(e, clip_of(i, m)) - c.usual[i]) * seen)
+        if m > 1:
+            parts.append((together - c.joint_usual[i]) * some)
+    sums = op.split(op.running_sum(op.concat(parts), len(SCALES) * width, c.count), [width] * len(SCALES))
+    found = []
+    for i, points in enumerate(SCALES):
+        mean = op.between(sums[i], *c.windows[2 + i]) * (1.0 / points)
+        own, joint = (mean, together) if m == 1 else op.split(mean, [m, 1])
+        found.append((own + c.usual[i], joint if m == 1 else joint + c.joint_usual[i]))
+    return found
 
 
 def settled(op: Any, c: Chosen, energy_: X, limit: X, reached: X) -> X:
@@ -340,9 +345,9 @@ def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[
     line = k * k
     together, share = joint_energy(op, e.total, seen) if m > 1 else (seen, seen)
     best = shortest = reach = alone = None
-    for i, width in enumerate(SCALES):
+    energies = scale_energies(op, c, e.total, seen, together, m)
+    for i, (width, (own, joint)) in enumerate(zip(SCALES, energies)):
         clip, usual, limit = clip_of(i, m), c.usual[i], c.limit[i]
-        own, joint = scale_energies(op, c, i, e.total, seen, together, m)
         if m > 1:
             limit = settled(op, c, own, limit, c.reached[i])
         level = own / limit

@@ -263,9 +263,7 @@ class OnnxOps:
         blocks = self.split_rows(padded, _BLOCK, width)
         before = np.tril(np.ones((_BLOCK + 1, _BLOCK)), -1)  # the last row is the block's whole sum
         sums = self.matmul(self.constant(before, "double"), blocks)
-        at = [self.constant(np.asarray([v]), "int") for v in (_BLOCK, _BLOCK + 1, 1, 0)]
-        totals = self.node("Slice", [sums, at[0], at[1], at[2]], "double")
-        within = self.node("Slice", [sums, at[3], at[0], at[2]], "double")
+        within, totals = self.split(sums, [_BLOCK, 1], axis=1)
         zero = self.constant(np.asarray(0), "int")
         offsets = self.node("CumSum", [totals, zero], "double", exclusive=1)
         return self.merge_rows(within + offsets, width)

@@ -114,8 +114,7 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
         found["joint_usual"] = np.full(len(SCALES), joint_usual)
         found.update(limit=np.ones((len(SCALES), m)), joint_limit=np.ones(len(SCALES)))
         found.update(reached=np.ones((len(SCALES), m)), joint_reached=np.ones(len(SCALES)))
-        for i in range(len(SCALES)):
-            own, joint = scale_energies(op, c, i, e, seen, together, m)
+        for i, (own, joint) in enumerate(scale_energies(op, c, e, seen, together, m)):
             share = 1 - (1 - _LINE) / m
             least = np.maximum(_LEAST_LIMIT, 1.05 * usual[i])
             found["limit"][i], found["reached"][i] = _limit(_column_data(own, there), share, least)
