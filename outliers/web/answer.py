@@ -113,10 +113,10 @@ def without_nan(value: Any) -> Any:
 
 
 def _predictions(rows: Rows) -> list[dict[str, Any]]:
-    columns = (rows.forecast.tolist(), rows.lower.tolist(), rows.upper.tolist(), rows.score.tolist())
+    numbers = (rows.forecast, rows.actual, rows.lower, rows.upper, rows.score)
     written = [
-        {"timestamp": timestamp, "forecast": forecast, "lower": lower, "upper": upper, "score": score}
-        for timestamp, forecast, lower, upper, score in zip(rows.timestamps, *columns)
+        {"timestamp": at, "forecast": forecast, "actual": actual, "lower": lower, "upper": upper, "score": score}
+        for at, forecast, actual, lower, upper, score in zip(rows.timestamps, *(column.tolist() for column in numbers))
     ]
     if rows.metric is not None:
         for row, metric in zip(written, rows.metric):

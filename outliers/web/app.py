@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -34,6 +35,8 @@ from outliers.web.openapi import document
 
 JSON = "application/json"
 RETRY_AFTER_S = 2
+# All that the page needs is in it or comes from here.
+PAGE_POLICY = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 OPEN_ROUTES = frozenset({"health", "ready", "metrics", "openapi", "page"})
 OLD_DIALECT = "/api/v1/outliers"
 _log = logging.getLogger(__name__)
@@ -77,6 +80,10 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
     def ip_identifier() -> Response:
         return _json(ips.identify(payload.read_payload(request.get_data(cache=False), _mimetype())))
 
+    def page() -> Response:
+        text = Path(__file__).with_name("static").joinpath("page.html").read_bytes()
+        return Response(text, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": PAGE_POLICY})
+
     def health() -> Response:
         return _json({"status": "ok"})
 
@@ -96,6 +103,7 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
     app.add_url_rule("/calculate", view_func=calculate, methods=["POST"])
     app.add_url_rule(OLD_DIALECT, view_func=outliers, methods=["POST"])
     app.add_url_rule(ips.ROUTE, view_func=ip_identifier, methods=["POST"])
+    app.add_url_rule("/", view_func=page)
     app.add_url_rule("/health", view_func=health)
     app.add_url_rule("/ready", view_func=ready)
     app.add_url_rule("/metrics", view_func=metrics)
