@@ -48,13 +48,14 @@ class TrainingCollector(Collector):
                 "to_be_tried_again": rq.scheduled_job_registry.get_job_count(cleanup=False),
                 "failed": rq.failed_job_registry.get_job_count(cleanup=False),
             }
-            workers = len(worker_registration.get_keys(rq))
+            keys = worker_registration.get_keys(rq)  # those of dead workers too, until a living one removes them
+            workers = self.queue.connection.exists(*keys) if keys else 0
             slot_s = float(self.queue.connection.get(SLOT_KEY) or 0)
         jobs = GaugeMetricFamily("outliers_training_jobs", "Training jobs, by state.", labels=["state"])
         for state, count in states.items():
             jobs.add_metric([state], count)
         yield jobs
-        yield _gauge("workers", "Workers registered.", workers)
+        yield _gauge("workers", "Workers that beat in the last minutes.", workers)
         yield _gauge("slot_timestamp_seconds", "The last slot of the cron line that was gone through.", slot_s)
         counts = self.queue.outcome_counts()
         outcomes = CounterMetricFamily("outliers_training_outcomes", "Jobs that ended, by outcome.", labels=["outcome"])

@@ -248,6 +248,8 @@ class TrainingWorker(Worker):
 
     def clean_registries(self) -> None:
         """Give abandoned jobs to others, put due retries into the queue, forget what is old; one worker at a time."""
+        worker_registration.register(self)  # a Redis that lost its memory knows nobody
+        self.connection.hset(self.key, mapping=self.serialize())
         lock = f"rb-aioutliers:lock:maintenance:{self.queues[0].name}"
         if self.connection.set(lock, self.name, nx=True, ex=2 * MAINTENANCE_S):
             for queue in self.queues:

@@ -156,6 +156,24 @@ def test_worker_killed_in_mid_fit_leaves_one_version(queue, config, ini, start_w
     assert f"-{second.pid}-" in jobs.show_job(queue, SENSOR).worker
 
 
+def test_metrics_count_workers_alive_also_when_redis_forgot_them(queue, ini, start_worker):
+    def workers() -> float:
+        line = next(
+            line for line in metrics.text(queue).decode().splitlines() if line.startswith("outliers_training_workers")
+        )
+        return float(line.split()[1])
+
+    worker = start_worker(config=ini)
+    wait_for(lambda: workers() == 1)
+    queue.connection.flushall()
+    wait_for(lambda: workers() == 1)
+    queue.connection.sadd("rq:workers:rb-aioutliers", "rq:worker:died-long-ago")
+    assert workers() == 1
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert workers() == 0
+
+
 def test_metrics_say_that_redis_is_away(queue, redis_server):
     redis_server.stop()
     assert metrics.text(queue).decode().splitlines()[-1] == "outliers_training_redis_up 0.0"
