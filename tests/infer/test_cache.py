@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from outliers.errors import ModelInvalid, NotFound
-from outliers.infer.cache import Models, Watcher, read_meta
+from outliers.infer.cache import MODEL_BYTES, Models, Watcher, read_meta
 from outliers.infer.onnx_bytes import read_props
 from outliers.store.names import key_of
 
@@ -123,7 +123,7 @@ def test_many_who_ask_at_once_share_one_load(mirror: Path):
 def test_the_least_recently_used_is_dropped_beyond_the_budget(mirror: Path):
     for name in ("a", "b", "c"):
         put(mirror, name, with_prop(MODEL.read_bytes(), name=name))
-    models, seen = models_of(mirror, budget_mb=0.7)
+    models, seen = models_of(mirror, budget_mb=2.5 * (MODEL_BYTES + MODEL.stat().st_size) / 2**20)
     first = models.get("a")
     models.get("b")
     assert models.get("a") is first

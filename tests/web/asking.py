@@ -16,7 +16,8 @@ from outliers.web.calculate import Context, calculate, open_context
 from outliers.web.payload import from_fields
 
 DATA = Path(__file__).parents[1] / "data"
-SENSOR = "hq-madrid"  # of the simulator at seed 1; DATA has a model of it
+# Of the simulator at seed 1; DATA has a model of it: `simulate --seed 1`, `train hq-madrid`, copied from latest/.
+SENSOR = "hq-madrid"
 NOW = "2026-05-28T20:00:00Z"
 
 
