@@ -80,6 +80,7 @@ done
 rm -rf "$lib/boto3/examples" "$lib"/onnxruntime/quantization "$lib"/onnxruntime/transformers \
     "$lib"/onnxruntime/tools "$lib"/onnxruntime/datasets "$lib"/numpy/f2py "$lib"/numpy/random/_examples \
     "$lib"/torch/include "$lib"/torch/share "$lib"/torch/bin/protoc*
+rm -f "$lib"/onnxruntime/capi/libonnxruntime.so* # for programs in C: the Python module has its own copy inside
 find "$lib" -depth -type d -empty -delete
 
 # --- byte code, so that nothing is compiled at start and nothing is written there --------------------------------------
