@@ -33,7 +33,7 @@ from outliers.errors import QueueError
 from outliers.train.outcome import Outcome
 
 QUEUE = "rb-aioutliers"
-TASK = "outliers.train.worker.run_job"  # by its path: what enqueues imports no torch
+TASK = "outliers.train.task.run_job"  # by its path: what enqueues imports no torch
 LEDGER = "rb-aioutliers:outcomes"  # hash: name -> JSON of the last outcome
 SLOT_KEY = "rb-aioutliers:slot"  # the last slot of the cron line that was gone through, Unix seconds
 COUNTS = "rb-aioutliers:counts"  # hash: kind of outcome -> how many

@@ -1,6 +1,6 @@
 """The worker of training jobs: RQ's, made to outlive Redis, to take over from the dead soon, and never to run twice.
 
-It must not know the steps of a job (job.py) nor when one is due (schedule.py).
+It must not know what a job does (task.py, job.py) nor when one is due (schedule.py).
 
 What RQ does is kept: one process forked per job, retries, registries. What is changed here, and why:
 - heartbeats of seconds instead of minutes, maintenance every few seconds, by a busy worker too, under a lock that a
@@ -19,26 +19,22 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 
 import redis
-from rq import Queue, Retry, Worker, worker_registration
+from rq import Queue, Worker, worker_registration
 from rq.executions import Execution
 from rq.job import JobStatus
 from rq.scheduler import RQScheduler
 from rq.scripts import release_lock
 from rq.serializers import JSONSerializer
-from rq.timeouts import JobTimeoutException
 from rq.utils import now
 
 from outliers.config import Config
-from outliers.errors import OutliersError, QueueError
-from outliers.log import about
+from outliers.errors import QueueError
 from outliers.store import Store, open_store
-from outliers.train.outcome import may_pass
-from outliers.train.queue import Leases, TrainingJob, TrainingQueue, each_try_s, redis_errors, server_time_s
+from outliers.train.queue import Leases, TrainingJob, TrainingQueue, redis_errors, server_time_s
+from outliers.train.task import Running, running
 
 logger = logging.getLogger(__name__)
 
@@ -47,94 +43,6 @@ LEASE_S = 30  # a job whose worker has been silent for so long is given to anoth
 MAINTENANCE_S = 10  # between two looks for abandoned jobs and due retries
 GRACE_S = 60  # after SIGTERM a running job may go on for so long; then it goes back to the queue
 REDIS_PAUSE_S = 3  # between two tries to reach a Redis that is gone
-
-_running: ContextVar[Running] = ContextVar("outliers_running")
-
-
-class LeaseLost(QueueError):
-    """Another worker may have taken this job over: stop, publish nothing, write nothing."""
-
-
-class Running:
-    """The execution under way in this process: its configuration, its job, and whether it still holds its lease."""
-
-    def __init__(self, config: Config, store: Store, job: TrainingJob, execution: Execution) -> None:
-        self.config = config
-        self.store = store
-        self.job = job
-        self.execution = execution
-        self._seen_s = self._told_s = time.monotonic()
-
-    def progress(self, facts: Mapping[str, Any]) -> None:
-        """Write how far the job is into its meta, at most once a second; raise LeaseLost when it is no longer ours."""
-        before = {} if "step" in facts else self.job.meta.get("progress", {})
-        self.job.meta["progress"] = {**before, **facts}
-        if time.monotonic() - self._told_s < 1.0:
-            return
-        self._told_s = time.monotonic()
-        try:
-            self.save_meta()
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
-            if time.monotonic() - self._seen_s > LEASE_S:
-                raise LeaseLost("Redis has been out of reach for longer than the lease on the job") from exc
-
-    def require_lease(self) -> None:
-        """Raise LeaseLost unless Redis says, now, that this execution holds the job: asked right before publishing."""
-        try:
-            self.save_meta()
-        except redis.RedisError as exc:
-            raise LeaseLost("Redis is out of reach, and without the lease nothing is published") from exc
-
-    def save_meta(self) -> None:
-        """Write the job's meta if the job is still ours; raise LeaseLost otherwise."""
-        if self.job.save_meta_if_held(self.execution) <= 0:
-            raise LeaseLost("the lease on the job ran out and another worker may have it")
-        self._seen_s = time.monotonic()
-
-
-def run_job(name: str) -> str | Retry:
-    """Run the training job of `name`; what RQ calls, in the work-horse. Returns the outcome's text.
-
-    A fault that may pass ends this try, not the job: RQ is told to try again after a pause that grows.
-    """
-    from outliers.train.job import train
-
-    running = _running.get()
-    job = running.job
-    tries = each_try_s(running.config.training.retries)
-    job.meta.pop("error", None)
-    with about(job=job.id, model=name):
-        try:
-            outcome = train(
-                name,
-                running.config,
-                store=running.store,
-                progress=running.progress,
-                job_id=job.id,
-                last_try=(job.number_of_retries or 0) >= len(tries),
-                before_publish=running.require_lease,
-            )
-        except LeaseLost:
-            raise
-        except Exception as error:
-            too_long = isinstance(error, JobTimeoutException)
-            job.meta["error"] = _reason(error)
-            running.save_meta()
-            if may_pass(error) and not too_long and (job.number_of_retries or 0) < len(tries):
-                unforeseen = not isinstance(error, OutliersError)
-                logger.warning("this try failed (%s); again later", job.meta["error"], exc_info=unforeseen)
-                return Retry(max=len(tries), interval=tries)
-            job.retries_left = 0  # RQ's own retries are for workers that die
-            raise
-        job.meta["outcome"] = outcome.as_dict()
-        logger.info("outcome: %s", outcome)
-    return str(outcome)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, JobTimeoutException):
-        return "it took longer than [Training] job_timeout_s"
-    return str(error) if isinstance(error, OutliersError) else f"internal error ({error!r:.300})"
 
 
 class TrainingWorker(Worker):
@@ -216,11 +124,8 @@ class TrainingWorker(Worker):
     def perform_job(self, job: Any, queue: Queue, execution: Execution) -> bool:
         job.meta["tries"] = job.meta.get("tries", 0) + 1
         job.save_meta()
-        token = _running.set(Running(self.config, self.store, job, execution))
-        try:
+        with running(Running(self.config, self.store, job, execution, LEASE_S)):
             return super().perform_job(job, queue, execution)
-        finally:
-            _running.reset(token)
 
     def _finalize_success(self, job: Any, queue: Queue, execution: Execution, return_value: Any) -> None:
         if self._ours(job, execution):

@@ -13,7 +13,7 @@ from rq import get_current_job
 from outliers.config import Config, load_config
 from outliers.store import open_store
 from outliers.train.outcome import Outcome
-from outliers.train.worker import _running
+from outliers.train.task import current
 
 
 def end_well(name: str) -> str:
@@ -22,7 +22,7 @@ def end_well(name: str) -> str:
 
 def note_and_end(name: str, seconds: float, log: str) -> str:
     """Run for so long, telling progress as a fit does; each begin and end is a line in `log`."""
-    running = _running.get()
+    running = current()
     _note(log, f"begin {os.getppid()}")
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
