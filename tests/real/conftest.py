@@ -135,11 +135,16 @@ def system(
 
 @dataclass(frozen=True)
 class Trained:
-    """What scheduler and worker came to. seconds: from their start to the last outcome."""
+    """What scheduler and worker came to: the job of each name. seconds: from their start to the last outcome."""
 
-    names: tuple[str, ...]
     jobs: dict[str, dict[str, Any]]
     seconds: float
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of each name that was published."""
+        outcomes = {name: job["outcome"] for name, job in self.jobs.items()}
+        return {name: text.split()[1].rstrip(":") for name, text in outcomes.items() if text.startswith("published ")}
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +169,7 @@ def trained(system: System) -> Trained:
         process.signal(signal.SIGTERM)
         assert process.wait(30) == 0, process.tail()
         process.close()
-    return Trained(NAMES, jobs(), seconds)
+    return Trained(jobs(), seconds)
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +192,7 @@ def tried(system: System, trained: Trained) -> Iterator[Executor]:
 def served(system: System, trained: Trained) -> Executor:
     running = system.serve()
     running.wait_ready()
-    wait_until(lambda: set(running.models()) == set(trained.names), 30, "the models", [running.process])
+    wait_until(lambda: set(running.models()) == set(trained.versions), 30, "the models", [running.process])
     return running
 
 

@@ -18,6 +18,7 @@ from tests.real.traffic import DAYS, NOW_S, Loaded
 
 DAY_S = 86_400
 SENSOR = "branch-lyon"
+YOUNG = "new-office"
 METRICS = ("bytes", "pkts", "flows", "clients")
 
 
@@ -31,28 +32,33 @@ def asked(druid: Place, query: Query) -> list[dict[str, Any]]:
 # --- trainer ---------------------------------------------------------------------------------------------
 
 
-def test_every_discovered_sensor_has_a_published_model(trained: Trained, system: System) -> None:
+def test_every_discovered_sensor_has_a_published_model(trained: Trained, traffic: Loaded, system: System) -> None:
     """Discovery went by Druid's newest event: the last week of the node's own clock is empty."""
     outcomes = {name: job["outcome"] for name, job in trained.jobs.items()}
-    assert set(outcomes) == set(trained.names)
+    print(f"\n{len(outcomes)} sensors discovered and trained in {trained.seconds:.0f} s: {outcomes}")
+    assert set(outcomes) == set(traffic.sensors)
+    young = outcomes.pop(YOUNG)  # three days may be too little for a model that is better than none
+    assert young.startswith(("published ", "refused: the gate refuses it")), young
     assert all(outcome.startswith("published ") for outcome in outcomes.values()), outcomes
     code, text = system.run("models", "list", "--json")
     assert code == 0, text
-    served = {each["name"]: each["version"] for each in json.loads(text)}
-    assert {name: f"published {version}" for name, version in served.items()} == {
-        name: outcome.split(":")[0] for name, outcome in outcomes.items()
-    }
+    assert {each["name"]: each["version"] for each in json.loads(text)} == trained.versions
 
 
-@pytest.mark.parametrize("sensor", ["branch-lyon", "new-office"])
-def test_the_training_clock_is_druids_newest_event(sensor: str, trained: Trained, system: System) -> None:
-    code, text = system.run("models", "show", sensor, "--json")
+def test_the_training_clock_is_druids_newest_event(trained: Trained, system: System) -> None:
+    code, text = system.run("models", "show", SENSOR, "--json")
     assert code == 0, text
     about = json.loads(text)["metadata"]
     assert NOW_S - 3600 - 300 <= about["trained_to"] <= NOW_S
     days = (about["trained_to"] - about["trained_from"]) / DAY_S
-    assert days <= (3.7 if sensor == "new-office" else DAYS + 0.7)  # a new sensor has its own few days, no zeros before
-    assert days >= (3.0 if sensor == "new-office" else DAYS - 0.1)
+    assert DAYS - 0.1 <= days <= DAYS + 0.7
+
+
+def test_a_young_sensor_is_trained_on_its_own_days_without_zeros_before(trained: Trained, system: System) -> None:
+    code, text = system.run("jobs", "show", YOUNG, "--json")
+    assert code == 0, text
+    points = json.loads(text)["figures"]["points"]
+    assert 3.0 * 24 <= points["PT1H"] <= 3.7 * 24
 
 
 # --- executor --------------------------------------------------------------------------------------------
