@@ -20,7 +20,8 @@ from outliers.series import Series
 
 BUDGETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)  # alarms a day
 FIXED = {("whole", 1): 1.25, ("causal", 1): 1.6, ("whole", 2): 1.1, ("causal", 2): 1.4}  # by mode; 2 = several metrics
-LEAST_K, MOST_K = 1.0, 2.0
+LEAST_K, MOST_K = {1: 1.1, 2: 1.0}, 2.0  # one metric, several
+_TRUST_DAYS = 4.0  # held-out time at which what was counted weighs as much as the fixed line
 LEAST_DAYS = 1.0  # held-out time below which only the fixed line is known
 _GRID = np.round(np.geomspace(0.8, 4.0, 41), 4)
 _TAIL = 0.15  # how far k rises while the alarms fall e-fold, where there are too few to count
@@ -93,7 +94,10 @@ def line(h: Held, metrics: int) -> Line:
         return Line(fixed)
     count = np.array([alarms(h, k) for k in _GRID], float)
     count = np.maximum.accumulate(count[::-1])[::-1]  # more of them at a higher line are runs that fell apart
-    return Line(fixed, {b: round(_k_for(count, b * h.days), 4) for b in BUDGETS})
+    trust = h.days / (h.days + _TRUST_DAYS)
+    least = LEAST_K[min(metrics, 2)]
+    found = {b: fixed + trust * (_k_for(count, b * h.days) - fixed) for b in BUDGETS}
+    return Line(fixed, {b: round(float(np.clip(k, least, MOST_K)), 4) for b, k in found.items()})
 
 
 def _k_for(count: NDArray[np.float64], allowed: float) -> float:
@@ -102,7 +106,7 @@ def _k_for(count: NDArray[np.float64], allowed: float) -> float:
     k = float(_GRID[enough[0]]) if len(enough) else float(_GRID[-1])
     if allowed < 1.0:
         k += _TAIL * float(np.log(1.0 / allowed))
-    return float(np.clip(k, LEAST_K, MOST_K))
+    return min(k, MOST_K)
 
 
 def lines(
