@@ -336,7 +336,7 @@ def clip_of(scale: int, m: int) -> float:
 
 
 def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[X, X, X]:
-    """Over all scales: the squared distance, that of the metric itself at the shortest, and the own energy that
+    """The squared distance over all scales, that of the shortest alone, and the own energy that
     reaches the line k [T, M]; where the neighbours alone are over it, the same with them as expected.
 
     One metric: its energy over its limit, at the scale where that is largest. Several: OWN_SHARE of that and the rest
@@ -353,7 +353,6 @@ def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[
         level = own / limit
         weight = 1.0 / (limit * float(width))  # of this point's own energy in it
         mine = ((op.minimum(e.total, clip) - usual) * seen + usual) * weight
-        shortest = level if shortest is None else shortest
         if m == 1:
             free, free_alone = (line - level + mine) / weight, line / weight
         else:
@@ -368,6 +367,7 @@ def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[
             free_alone = line / (weight * OWN_SHARE + joint_weight)
             level = level * OWN_SHARE + op.minimum(joint_level, level * ((1.0 - OWN_SHARE) * JOINT_MOST))
         free, free_alone = (op.where(energy_ < clip, energy_, float("inf")) for energy_ in (free, free_alone))
+        shortest = level if shortest is None else shortest
         best = level if best is None else op.maximum(best, level)
         reach = free if reach is None else op.minimum(reach, free)
         alone = free_alone if alone is None else op.minimum(alone, free_alone)
