@@ -22,8 +22,20 @@ import numpy as np
 import psutil
 
 from benchmarks.executor import (
-    MODEL, ROOT, SENSOR, START_S, Client, Running, executor, flow_query, form, free_port, in_turn, process,
-    traffic_rows, wait_for,
+    MODEL,
+    ROOT,
+    SENSOR,
+    START_S,
+    Client,
+    Running,
+    executor,
+    flow_query,
+    form,
+    free_port,
+    in_turn,
+    process,
+    traffic_rows,
+    wait_for,
 )  # fmt: skip
 from outliers.druid.simulator import Simulator
 from outliers.infer import witness
