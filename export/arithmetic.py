@@ -18,6 +18,7 @@ X = Any  # a torch Tensor or an ONNX Value
 
 DAY_S, WEEK_S = 86_400, 604_800
 CLIP_SCALED = 200.0  # no value is further than this from its usual one, in usual spreads
+LEAST_UNIT = 0.1  # of a usual deviation: the quietest time of a day is not trusted to be quieter
 CLIP_WINDOW = 8.0  # what the autoencoder is shown of a deviation
 CLIP_SIZE = 3.0  # z that counts at most towards the size of a query's residual
 CLIP_JOINT = 25.0  # energy of one metric that counts at most towards the joint score
@@ -39,6 +40,8 @@ class Chosen:
     prior: X  # points that the usual level is worth
     center: X  # [1, M]
     spread: X
+    unit: X
+    unit_slope: X
     windows: list  # first row, and row after the last, of each point's windows: the two levels', then the scales'
     tau: list  # C of [1, M]
     size: list  # C
@@ -56,9 +59,9 @@ def choose(op: Any, p: Parameters, step: X, count: X, causal: X) -> Chosen:
     index = op.index_of(step, p.steps)
     at = causal * g + index
     lengths = p.log_points.shape[1]
-    rows = np.concatenate([p.center, p.spread, p.points_per_day[:, None]], 1)
+    rows = np.concatenate([p.center, p.spread, p.unit, p.unit_slope, p.points_per_day[:, None]], 1)
     row = op.reshape(op.pick(op.constant(rows, "float"), index), (1, -1))
-    center, spread, per_day = op.split(row, [m, m, 1])
+    center, spread, unit, unit_slope, per_day = op.split(row, [m] * 4 + [1])
     measured = (p.tau, p.size, p.usual, p.limit, p.reached, p.joint_usual, p.joint_limit, p.joint_reached)
     table = np.concatenate([t.reshape(2 * g, lengths, -1) for t in measured], 2)
     here = op.matmul(_between_lengths(op, p, index, count), op.pick(op.constant(table, "float"), at))
@@ -70,6 +73,7 @@ def choose(op: Any, p: Parameters, step: X, count: X, causal: X) -> Chosen:
     return Chosen(
         index=index, count=count, causal=causal,
         days=op.to_float(count) / per_day, prior=PRIOR_DAYS * per_day, center=center, spread=spread,
+        unit=unit, unit_slope=unit_slope,
         windows=windows(op, p, at, count),
         tau=tau, size=size, usual=usual, limit=limit, reached=reached,
         joint_usual=joint_usual, joint_limit=joint_limit, joint_reached=joint_reached,
@@ -124,11 +128,16 @@ def rhythm(op: Any, p: Parameters, index: X, timestamp: X, step: X) -> X:
     return total
 
 
-def deviations(op: Any, c: Chosen, usual_course: X, values: X) -> tuple[X, X]:
-    """Values less their rhythm in scaled units, 0 where missing, and 1.0 where observed: g, seen [T, M]."""
+def unit_of(op: Any, c: Chosen, course: X) -> X:
+    """A usual deviation [T, M], in spreads: noise follows the level, so where the rhythm is low it is small."""
+    return op.maximum(course * c.unit_slope + c.unit, LEAST_UNIT)
+
+
+def deviations(op: Any, c: Chosen, course: X, unit: X, values: X) -> tuple[X, X]:
+    """Values less their rhythm in usual deviations, 0 where missing, and 1.0 where observed: g, seen [T, M]."""
     there = op.observed(values)
     seen = op.to_float(there)
-    scaled = op.clip((values - c.center) / c.spread, -CLIP_SCALED, CLIP_SCALED) - usual_course
+    scaled = (op.clip((values - c.center) / c.spread, -CLIP_SCALED, CLIP_SCALED) - course) / unit
     return op.where(there, scaled, 0.0), seen
 
 
@@ -379,15 +388,16 @@ def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causa
     m = p.metrics
     c = choose(op, p, step, op.length(timestamp), causal)
     course = rhythm(op, p, c.index, timestamp, step)
-    g, seen = deviations(op, c, course, values)
+    unit = unit_of(op, c, course)
+    g, seen = deviations(op, c, course, unit, values)
     centers = residual_centers(op, p, c, g, seen)
     judges = centers[: judging(m)]
     e = energy(op, g, judges, widened(op, c, g, seen, judges))
     best, shortest, reach = judge_scales(op, c, e, seen, k, m)
-    room = op.sqrt(op.maximum(reach - e.floor, 0.0) / e.curvature)
+    room = op.sqrt(op.maximum(reach - e.floor, 0.0) / e.curvature) * unit
     there = op.observed(values)
-    expected = (centers[2] + course) * c.spread + c.center
-    middle = (e.bottom + course) * c.spread + c.center
+    expected = (centers[2] * unit + course) * c.spread + c.center
+    middle = (e.bottom * unit + course) * c.spread + c.center
     return {
         "expected": expected,
         "lower": op.minimum(middle - room * c.spread, expected),

@@ -25,7 +25,9 @@ class Parameters:
     """G granularities, M metrics, L query lengths, 2 modes (whole, causal), C channels, S scales.
 
     steps [G] seconds; level_points, recent_points [G]: the two levels' windows; points_per_day [G].
-    center, spread [G, M]: raw units. daily [ΣD, M], weekly [ΣW, M]: rhythm in scaled units, the granularities'
+    center, spread [G, M]: raw units. unit, unit_slope [G, M]: a usual deviation, in spreads, where the rhythm is 0, and
+    by how much it grows with each spread of rhythm.
+    daily [ΣD, M], weekly [ΣW, M]: rhythm in scaled units, the granularities'
     tables one below the other, daily_bins/daily_offset [G] saying where each is (weekly likewise).
     log_points [G, L]: natural logarithm of the query lengths that the following were measured at.
     tau, size [2, G, L, C, M]: noise of each residual in scaled units, its mean clipped z.
@@ -40,6 +42,8 @@ class Parameters:
     points_per_day: Floats
     center: Floats
     spread: Floats
+    unit: Floats
+    unit_slope: Floats
     daily: Floats
     daily_bins: Ints
     daily_offset: Ints

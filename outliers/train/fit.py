@@ -12,17 +12,18 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from export.arithmetic import DAY_S
+from export.arithmetic import DAY_S, WEEK_S
 from export.parameters import Parameters
 from outliers.errors import TooLittleData, TrainingError
 from outliers.series import Series
 from outliers.train import measure, network, trim
-from outliers.train.scaling import Scaling, fit_scaling, rescaled
+from outliers.train.scaling import Rhythm, Scaling, fit_scaling, rescaled
 
 Progress = Callable[[float, str], None]
 MIN_POINTS = 64  # buckets with a value, below which a granularity is left out
 _RECENT_S, _RECENT_POINTS = 7200, (13, 241)
 _LEVEL_DAYS = 7
+_SHOWS_WEEK_S = 2 * WEEK_S
 _VALIDATE = 0.15  # the newest share of each granularity, which the network does not learn from
 _STRIDE = 8  # an epoch sees every place at this stride once
 
@@ -86,7 +87,7 @@ def fit(
     metrics = next(iter(usable.values())).metrics
     torch.manual_seed(settings.seed)
     tell(0.02, "scaling and rhythm")
-    prepared = [_prepare(i, s) for i, s in enumerate(usable.values())]
+    prepared = _prepare_all(list(usable.values()))
     scalings = {name: scaling for name, (scaling, _) in zip(usable, prepared)}
     data = [d for _, d in prepared]
     model = network.Autoencoder(len(data), len(metrics))
@@ -126,13 +127,25 @@ def _usable(series_by_granularity: Mapping[str, Series]) -> tuple[dict[str, Seri
     return usable, left_out
 
 
-def _prepare(granularity: int, series: Series) -> tuple[Scaling, measure.Data]:
+def _prepare_all(series: list[Series]) -> list[tuple[Scaling, measure.Data]]:
+    """Each granularity prepared; one whose past is too short to show a week takes the finest longer one's rhythm."""
+    found: dict[int, tuple[Scaling, measure.Data]] = {}
+    week: Optional[Rhythm] = None
+    for i in sorted(range(len(series)), key=lambda i: -series[i].step_s):
+        shows_week = len(series[i]) * series[i].step_s >= _SHOWS_WEEK_S
+        found[i] = _prepare(i, series[i], None if shows_week else week)
+        if shows_week:
+            week = found[i][0].weekly
+    return [found[i] for i in range(len(series))]
+
+
+def _prepare(granularity: int, series: Series, week: Optional[Rhythm]) -> tuple[Scaling, measure.Data]:
     """Scaling and rhythm without what is suspicious, and the trimmed deviations in scaled units."""
-    first = fit_scaling(series.timestamps, series.values, series.step_s)
+    first = fit_scaling(series.timestamps, series.values, series.step_s, week)
     g = first.deviations(series.timestamps, series.values, series.step_s)
     out = trim.suspicious(g, moving_level(g, recent_points(series.step_s)), series.step_s)
     values = np.where(out, np.nan, series.values)
-    scaling = fit_scaling(series.timestamps, values, series.step_s)
+    scaling = fit_scaling(series.timestamps, values, series.step_s, week)
     scaling = rescaled(scaling, scaling.deviations(series.timestamps, values, series.step_s))
     g = scaling.deviations(series.timestamps, values, series.step_s)
     seen = np.isfinite(g)
@@ -209,6 +222,8 @@ def _parameters(
         points_per_day=np.array([DAY_S / s.step_s for s in series], np.float32),
         center=np.stack([s.center for s in scalings]).astype(np.float32),
         spread=np.stack([s.spread for s in scalings]).astype(np.float32),
+        unit=np.stack([s.unit for s in scalings]).astype(np.float32),
+        unit_slope=np.stack([s.unit_slope for s in scalings]).astype(np.float32),
         daily=daily, daily_bins=daily_bins, daily_offset=daily_offset,
         weekly=weekly, weekly_bins=weekly_bins, weekly_offset=weekly_offset,
         log_points=np.log(np.stack([measure.lengths_of(len(s)) for s in series])).astype(np.float32),

@@ -86,7 +86,8 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
     c = Chosen(
         index=torch.tensor(d.granularity), count=count, causal=torch.tensor(mode),
         days=torch.tensor(length / per_day), prior=torch.tensor(PRIOR_DAYS * per_day),
-        center=torch.zeros(1), spread=torch.ones(1), windows=windows(op, p, at, count),
+        center=torch.zeros(1), spread=torch.ones(1),
+        unit=torch.ones(1), unit_slope=torch.zeros(1), windows=windows(op, p, at, count),
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
         joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.arithmetic import CLIP_SCALED, DAY_S, WEEK_S
+from export.arithmetic import CLIP_SCALED, DAY_S, LEAST_UNIT, WEEK_S
 
 Floats = NDArray[np.float64]
 _FACTORS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -15,6 +17,8 @@ _FOLDS = 4
 _MOST_DAY_BINS, _MOST_WEEK_BINS = 288, 168
 _LEAST_REMAINDER = 0.1
 _MIN_DAYS, _MIN_WEEKS = 3, 2
+_WEEK_GAIN = 0.03
+_UNIT_BINS, _UNIT_GAIN = 12, 0.05
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,20 @@ class Rhythm:
 
 @dataclass(frozen=True)
 class Scaling:
-    """center, spread [M] in raw units; daily and weekly rhythm."""
+    """center, spread [M] in raw units; daily and weekly rhythm; unit, unit_slope [M] as `Parameters` has them."""
 
     center: Floats
     spread: Floats
     daily: Rhythm
     weekly: Rhythm
+    unit: Floats
+    unit_slope: Floats
 
     def deviations(self, timestamps: NDArray[np.int64], values: Floats, step_s: int) -> Floats:
-        """Scaled values less their rhythm [T, M], NaN where missing."""
+        """Values less their rhythm in usual deviations [T, M], NaN where missing."""
+        course = self.daily.at(timestamps, step_s) + self.weekly.at(timestamps, step_s)
         scaled = np.clip((values - self.center) / self.spread, -CLIP_SCALED, CLIP_SCALED)
-        return scaled - self.daily.at(timestamps, step_s) - self.weekly.at(timestamps, step_s)
+        return (scaled - course) / np.maximum(self.unit + self.unit_slope * course, LEAST_UNIT)
 
 
 def rescaled(scaling: Scaling, g: Floats) -> Scaling:
@@ -54,7 +61,9 @@ def rescaled(scaling: Scaling, g: Floats) -> Scaling:
     size = np.nan_to_num(np.maximum(1.4826 * half, high / 1.96))
     size = np.clip(np.where(size > 0, size, 1.0), _LEAST_REMAINDER, 1.0)
     daily, weekly = (Rhythm(r.cycle_s, r.table / size) for r in (scaling.daily, scaling.weekly))
-    return Scaling(scaling.center, scaling.spread * size, daily, weekly)
+    return Scaling(
+        scaling.center, scaling.spread * size, daily, weekly, scaling.unit, scaling.unit_slope * size
+    )  # fmt: skip
 
 
 def quantile(values: Floats, share: float) -> Floats:
@@ -74,8 +83,13 @@ def sorted_quantiles(values: Floats, shares: tuple[float, ...]) -> list[Floats]:
     return [np.where(count > 0, ordered[columns, at], np.nan) for at in places]
 
 
-def fit_scaling(timestamps: NDArray[np.int64], values: Floats, step_s: int) -> Scaling:
-    """Learn center, spread and rhythm of each metric from values [T, M], NaN = missing."""
+def fit_scaling(
+    timestamps: NDArray[np.int64], values: Floats, step_s: int, known_week: Optional[Rhythm] = None
+) -> Scaling:
+    """Learn center, spread, rhythm and unit of each metric from values [T, M], NaN = missing.
+
+    known_week: the weekly rhythm of a coarser granularity, for one whose past is too short to show it.
+    """
     center, low, high = sorted_quantiles(values, (0.5, 0.05, 0.95))
     center = np.nan_to_num(center)
     deviation = np.abs(values - center)
@@ -84,11 +98,68 @@ def fit_scaling(timestamps: NDArray[np.int64], values: Floats, step_s: int) -> S
     spread = np.maximum(spread, np.maximum(np.abs(center) * 1e-4, 1e-9))
     scaled = np.clip((values - center) / spread, -CLIP_SCALED, CLIP_SCALED)
     day_bins = int(np.clip(round(DAY_S / step_s), 1, _MOST_DAY_BINS))
-    daily = _fit_rhythm(timestamps, scaled, DAY_S, day_bins, max(1, day_bins // 96) | 1, _MIN_DAYS, 0.02)
-    remainder = scaled - daily.at(timestamps, step_s)
-    week_bins = int(np.clip(round(WEEK_S / step_s), 1, _MOST_WEEK_BINS))
-    weekly = _fit_rhythm(timestamps, remainder, WEEK_S, week_bins, 1, _MIN_WEEKS, 0.03)
-    return Scaling(center, spread, daily, weekly)
+
+    def fit_day(x: Floats) -> Rhythm:
+        return _fit_rhythm(timestamps, x, DAY_S, day_bins, max(1, day_bins // 96) | 1, _MIN_DAYS, 0.02)
+
+    if known_week is not None:
+        weekly = _as_much_as_helps(known_week, timestamps, scaled, step_s, fit_day)
+        daily = fit_day(scaled - weekly.at(timestamps, step_s))
+    else:
+        daily = fit_day(scaled)
+        week_bins = int(np.clip(round(WEEK_S / step_s), 1, _MOST_WEEK_BINS))
+        remainder = scaled - daily.at(timestamps, step_s)
+        weekly = _fit_rhythm(timestamps, remainder, WEEK_S, week_bins, 1, _MIN_WEEKS, 0.03)
+    course = daily.at(timestamps, step_s) + weekly.at(timestamps, step_s)
+    # The rhythm is one of deviations from each day's own median: what remains is brought around 0.
+    center = center + np.nan_to_num(quantile(scaled - course, 0.5)) * spread
+    scaled = np.clip((values - center) / spread, -CLIP_SCALED, CLIP_SCALED)
+    return Scaling(center, spread, daily, weekly, *_fit_unit(course, scaled - course))
+
+
+def _as_much_as_helps(
+    week: Rhythm, timestamps: NDArray[np.int64], scaled: Floats, step_s: int, fit_day: Callable[[Floats], Rhythm]
+) -> Rhythm:
+    """A share of a weekly rhythm per metric: the one whose remainder, less its own daily rhythm, is smallest.
+
+    In scaled units the rhythms of two granularities are alike: each is measured by its own spread.
+    """
+    course = week.at(timestamps, step_s)
+    errors = []
+    for factor in _FACTORS:
+        remainder = scaled - factor * course
+        remainder = remainder - fit_day(remainder).at(timestamps, step_s)
+        remainder = np.abs(remainder - np.nan_to_num(quantile(remainder, 0.5)))
+        errors.append(np.nansum(remainder, axis=0))
+    error = np.array(errors)
+    factor = np.where(error.min(0) < (1 - _WEEK_GAIN) * error[0], _FACTORS[error.argmin(0)], 0.0)
+    return Rhythm(week.cycle_s, week.table * factor)
+
+
+def _fit_unit(course: Floats, remainder: Floats) -> tuple[Floats, Floats]:
+    """Unit and slope [M]: how noise grows with the rhythm; 1 and 0 where that does not describe it better.
+
+    Noise: the difference of neighbours, in which there is no level. Better: the mean log-likelihood of a Laplace
+    distribution rises by _UNIT_GAIN. The unit is 1 at the middle of the points.
+    """
+    unit, slope = np.ones(course.shape[1]), np.zeros(course.shape[1])
+    noise = np.abs(np.diff(remainder, axis=0, prepend=np.nan))
+    for j in range(course.shape[1]):
+        there = np.isfinite(noise[:, j])
+        c, size = course[there, j], noise[there, j]
+        if len(c) < 10 * _UNIT_BINS or np.ptp(c) == 0:
+            continue
+        bins = np.array_split(np.argsort(c, kind="stable"), _UNIT_BINS)
+        rise, base = np.polyfit([c[b].mean() for b in bins], [np.median(size[b]) for b in bins], 1)
+        fitted = np.maximum(base + rise * c, LEAST_UNIT * np.median(size))
+        middle = np.median(fitted)
+        if rise <= 0 or middle <= 0:
+            continue
+        size = np.minimum(size, 5 * np.maximum(fitted, np.median(size)))
+        gain = np.log(size.mean()) - np.log((size / fitted).mean()) - np.log(fitted).mean()
+        if gain > _UNIT_GAIN:
+            unit[j], slope[j] = base / middle, rise / middle
+    return unit, slope
 
 
 def _spread_of_rare(deviation: Floats) -> Floats:
