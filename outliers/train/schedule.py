@@ -87,7 +87,7 @@ def names_of(config: Config, druid: Druid | None = None) -> list[str]:
 
 
 class Scheduler:
-    """Goes through slots; `tick()` never raises for what may pass, and one that failed is gone through again."""
+    """Goes through slots; one that could not be gone through is gone through again, until the next one comes."""
 
     def __init__(self, config: Config, queue: TrainingQueue | None = None) -> None:
         self.config = config
@@ -99,19 +99,26 @@ class Scheduler:
         _iterator(config.outliers.schedule_hour, datetime.now(timezone.utc))
 
     def tick(self) -> float:
-        """Enqueue what is due if a slot has come that nobody went through; return the seconds to sleep.
-
-        The slot that counts is the newest one, so that after a downtime of any length there is one catch-up.
-        """
-        cron = self.config.outliers.schedule_hour
+        """Look, whatever goes wrong; return the seconds to sleep."""
         try:
-            now_s = self.queue.now_s()
-            slot_s = latest_slot(cron, now_s)
-            if self._gone_through_s() < slot_s:
-                self._go_through(slot_s)
+            return self.look()
         except OutliersError as error:
             logger.warning("the slot waits: %s", error)
-            return 5.0
+        except Exception:  # the next look may go well; a scheduler that ends helps nobody
+            logger.exception("the slot waits")
+        return 5.0
+
+    def look(self) -> float:
+        """Enqueue what is due if a slot has come that nobody went through; return the seconds to the next look.
+
+        The slot that counts is the newest one, so that after a downtime of any length there is one catch-up.
+        Raises QueueError, DruidError, StoreError: then the slot is gone through at the next look.
+        """
+        cron = self.config.outliers.schedule_hour
+        now_s = self.queue.now_s()
+        slot_s = latest_slot(cron, now_s)
+        if self._gone_through_s() < slot_s:
+            self._go_through(slot_s)
         return min(max(next_slot(cron, now_s) - now_s, 0.2), LOOK_S)
 
     def _gone_through_s(self) -> int:
@@ -160,15 +167,15 @@ def add_arguments(parser: Any) -> None:
 
 def run_schedule(config: Config, *, once: bool = False) -> int:
     """Enqueue what is due at every slot until told to stop (SIGTERM, SIGINT)."""
+    scheduler = Scheduler(config)
+    if once:
+        scheduler.look()
+        return 0
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
-    scheduler = Scheduler(config)
-    if config.training.metrics_port and not once:
+    if config.training.metrics_port:
         metrics.serve(scheduler.queue, config.training.metrics_address, config.training.metrics_port)
     while not stop.is_set():
-        sleep_s = scheduler.tick()
-        if once:
-            break
-        stop.wait(sleep_s)
+        stop.wait(scheduler.tick())
     return 0

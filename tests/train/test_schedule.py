@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from outliers.errors import ConfigError
+from outliers.errors import ConfigError, QueueError
 from outliers.store import new_version
 from outliers.train import schedule
 from outliers.train.queue import LEDGER, SLOT_KEY, TrainingQueue, key_of
@@ -156,6 +156,14 @@ def test_druid_that_is_away_leaves_the_slot_to_be_gone_through_later(redis_serve
     assert scheduler.tick() <= 5
     assert scheduler.queue.connection.get(SLOT_KEY) is None
     assert scheduler.queue.take("schedule", "another", 1), "the lock was not given back"
+
+
+def test_one_look_says_what_went_wrong(redis_server, tmp_path):
+    config = make(redis_server.port, tmp_path).config
+    assert schedule.run_schedule(config, once=True) == 0
+    redis_server.stop()
+    with pytest.raises(QueueError, match="cannot be reached"):
+        schedule.run_schedule(config, once=True)
 
 
 def test_scheduler_that_died_while_it_enqueued_is_succeeded(scheduler, monkeypatch):
