@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Root:
 
 
 @pytest.fixture
-def empty_root(tmp_path: Path) -> Root:
+def empty_root(tmp_path: Path) -> Iterator[Root]:
     if not shutil.which("rpm"):
         pytest.skip("rpm is not installed")
     if os.geteuid() != 0:
@@ -79,4 +80,5 @@ def empty_root(tmp_path: Path) -> Root:
     root = Root(tmp_path / "root")
     root.path.mkdir()
     root.rpm("--initdb")
-    return root
+    yield root
+    shutil.rmtree(root.path)  # gigabytes, which pytest would keep
