@@ -119,7 +119,9 @@ class OnnxOps:
         for name, value in outputs.items():
             nodes.append(helper.make_node("Identity", [value.name], [name]))
             infos.append(helper.make_tensor_value_info(name, _TYPES[value.kind], list(shapes[name])))
-        graph = helper.make_graph(nodes, "detector", self._inputs, infos, list(self.initializers.values()))
+        nodes, needed = _needed(nodes, set(outputs))
+        initializers = [tensor for name, tensor in self.initializers.items() if name in needed]
+        graph = helper.make_graph(nodes, "detector", self._inputs, infos, initializers)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
 
     # -- the operations of the arithmetic
@@ -271,3 +273,13 @@ class OnnxOps:
     def between(self, sums: Value, low: Value, high: Value) -> Value:
         """What lies in rows low to high - 1, from running sums, as float32."""
         return self.to_float(self.rows(sums, high) - self.rows(sums, low))
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that the wanted values follow from, in order, and the names of all values that they need."""
+    kept, needed = [], set(wanted)
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    return kept[::-1], needed
