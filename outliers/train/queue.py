@@ -38,7 +38,7 @@ LEDGER = "rb-aioutliers:outcomes"  # hash: name -> JSON of the last outcome
 SLOT_KEY = "rb-aioutliers:slot"  # the last slot of the cron line that was gone through, Unix seconds
 COUNTS = "rb-aioutliers:counts"  # hash: kind of outcome -> how many
 KEPT_S = 14 * 86400  # how long a finished job can be looked at
-BACKOFF_S = (15, 60, 240, 600)  # before each further try, when Druid or the store is down; the last one repeats
+BACKOFF_S = (15, 120, 600)  # before each further try, when Druid or the store is down; the last one repeats
 
 
 def connect(settings: RedisSettings) -> redis.Redis:
