@@ -46,6 +46,10 @@ ENVIRONMENTS = {
 }
 
 
+# What an executor's package leaves out, beside outliers.train.
+TRAINERS_ONLY = frozenset({"export", "torch", "onnx", "onnxscript", "rq", "redis", "croniter", "tqdm", "matplotlib"})
+
+
 def common_options() -> argparse.ArgumentParser:
     """Options that every verb takes, before or after the verb."""
     parser = argparse.ArgumentParser(add_help=False)
@@ -130,6 +134,12 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        room, _, part = (error.name or "").partition(".")
+        if room not in TRAINERS_ONLY and (room, part.partition(".")[0]) != ("outliers", "train"):
+            raise
+        print("rb-aioutliers: only trainers have what this needs: install rb-aioutliers-trainer", file=sys.stderr)
         return 1
     except OutliersError as error:
         if "--debug" in argv:
