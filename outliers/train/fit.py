@@ -133,19 +133,24 @@ def _prepare_all(series: list[Series]) -> list[tuple[Scaling, measure.Data]]:
     week: Optional[Rhythm] = None
     for i in sorted(range(len(series)), key=lambda i: -series[i].step_s):
         shows_week = len(series[i]) * series[i].step_s >= _SHOWS_WEEK_S
-        found[i] = _prepare(i, series[i], None if shows_week else week)
+        scaling, values = _trimmed(series[i], None if shows_week else week)
         if shows_week:
-            week = found[i][0].weekly
+            week = scaling.weekly
+        found[i] = _prepare(i, series[i], scaling, values)
     return [found[i] for i in range(len(series))]
 
 
-def _prepare(granularity: int, series: Series, week: Optional[Rhythm]) -> tuple[Scaling, measure.Data]:
-    """Scaling and rhythm without what is suspicious, and the trimmed deviations in scaled units."""
+def _trimmed(series: Series, week: Optional[Rhythm]) -> tuple[Scaling, np.ndarray]:
+    """Scaling and rhythm without what is suspicious, and the values without it [T, M]."""
     first = fit_scaling(series.timestamps, series.values, series.step_s, week)
     g = first.deviations(series.timestamps, series.values, series.step_s)
     out = trim.suspicious(g, moving_level(g, recent_points(series.step_s)), series.step_s)
     values = np.where(out, np.nan, series.values)
-    scaling = fit_scaling(series.timestamps, values, series.step_s, week)
+    return fit_scaling(series.timestamps, values, series.step_s, week), values
+
+
+def _prepare(granularity: int, series: Series, scaling: Scaling, values: np.ndarray) -> tuple[Scaling, measure.Data]:
+    """The scaling in the network's units, and the deviations in them."""
     scaling = rescaled(scaling, scaling.deviations(series.timestamps, values, series.step_s))
     g = scaling.deviations(series.timestamps, values, series.step_s)
     seen = np.isfinite(g)
