@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,8 +154,6 @@ def test_metrics_are_of_all_workers_together(executor: Executor):
 
 
 def test_a_published_model_is_served_and_a_removed_one_is_not(executor: Executor):
-    import time
-
     def names() -> list[str]:
         return [model["name"] for model in requests.get(f"{executor.url}/api/v1/models").json()["models"]]
 
@@ -167,6 +166,7 @@ def test_a_published_model_is_served_and_a_removed_one_is_not(executor: Executor
     latest = executor.store / "latest"
     shutil.copy(latest / f"{SENSOR}.onnx", latest / "a%2Fb.onnx")
     wait_for(2)
+    time.sleep(2)  # each worker looks for itself, once a second
     answer = requests.post(f"{executor.url}/calculate", json={"query": flow_query(*HOUR), "model": "a/b"}).json()
     assert answer["status"] == "success" and answer["model"]["kind"] == "autoencoder"
     (latest / "a%2Fb.onnx").unlink()
