@@ -44,7 +44,7 @@ def serve(config: Config) -> int:
     """
     from outliers.web.serving import listen
 
-    log.set_up(config.log.file, secrets=[config.aws.private_key, config.consul.token])
+    log.set_up(config.log.file, secrets=config.secrets())
     for warning in config.warnings:
         _log.warning("%s", warning)
     try:

@@ -33,7 +33,7 @@ FIRST_LOOK_S = 0.02  # the same until it is there
 
 def work(config: Config, listening: socket.socket, run_directory: str) -> None:
     """Serve until told to end; returns when all that was begun is answered."""
-    log.set_up(config.log.file, secrets=secrets_of(config))
+    log.set_up(config.log.file, secrets=config.secrets())
     metrics = Metrics()
     told = _Counts(metrics)
     models = Models(config.store.mirror, config.limits.models_mb, told)
@@ -58,10 +58,6 @@ def work(config: Config, listening: socket.socket, run_directory: str) -> None:
     server.run(config.server.request_timeout_s)
     stop.set()
     context.source.fetcher.close()
-
-
-def secrets_of(config: Config) -> list[str]:
-    return [config.server.token, config.druid.password, config.aws.private_key, config.consul.token]
 
 
 def describe_models(models: Models, alarms_per_day: float) -> list[dict[str, Any]]:
