@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from outliers.infer import baseline
+from outliers.infer.judge import judge
 from tests.infer.traffic import odd_series, series, traffic
 
 
@@ -35,11 +36,13 @@ def test_score_of_a_spike_is_over_the_line_at_every_step(step_s):
 
 
 @pytest.mark.parametrize("length", [5, 60])
-def test_outage_in_a_day_is_over_the_line(length):
+def test_outage_in_a_day_is_flagged_from_end_to_end(length):
     values = traffic(1440)
     values[700 : 700 + length] = 0
-    scores, _ = baseline.score(series(values))
-    assert (scores.score[700 : 700 + length, 0] > 1).all()
+    one = series(values)
+    scores, _ = baseline.score(one)
+    flag = judge(one, scores, "m0", empty=values == 0, counting=("m0",)).flag
+    assert flag[700 : 700 + length].all() and flag.sum() <= 2 * length + 10
 
 
 def test_noise_reaches_the_line_seldom():
