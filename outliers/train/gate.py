@@ -26,6 +26,7 @@ MOST_FLAGGED = 0.25  # share of points: one alarm that never ends is one alarm
 FOUND_SHARE = 0.5
 STATED = 0.25  # alarms a day
 _LEAST_POINTS = 100  # held-out points of a granularity, below which it is not judged
+_SHORT, _SHORT_QUERIES = 64, 5  # points of a short query, and how many are asked
 _INJECTED = ((10.0, 12), (3.0, 12), (0.0, 12), (10.0, 2))  # factor on the value, points
 
 
@@ -117,6 +118,9 @@ def _judge_granularity(
     share = float(calibrate.confirmed(second, k)[second.first :].mean())
     if share > MOST_FLAGGED:
         reasons.append(f"{share:.0%} of the points of held-out time are anomalies to it")
+    share = _short_share(fitted, trial, k)
+    if share > MOST_FLAGGED:
+        reasons.append(f"{share:.0%} of the points of short queries are anomalies to it")
     figures = {"error": error, "error_of_others": known[better], "alarms": count, "days": second.days, "k": k}
     if serving is not None and old is not None:
         mine, theirs = _found(lambda s: torch_scores(fitted, s, k, "whole"), serving, trial)
@@ -124,6 +128,17 @@ def _judge_granularity(
         if mine < FOUND_SHARE * theirs:
             reasons.append(f"it finds {mine:.0%} of injected excursions, the served model {theirs:.0%}")
     return reasons, figures
+
+
+def _short_share(fitted: Fitted, trial: Trial, k: float) -> float:
+    """Share of points over the line in a few short queries of held-out time, which know nothing but the model."""
+    s, over = trial.series, []
+    for start in np.linspace(trial.first, len(s) - _SHORT, _SHORT_QUERIES).astype(int):
+        rows = slice(start, start + _SHORT)
+        query = Series(s.timestamps[rows], s.values[rows], s.metrics, s.granularity, s.step_s)
+        scores = torch_scores(fitted, query, k, "whole")
+        over.append((np.nan_to_num(scores.score) >= 1).any(1).mean())
+    return float(np.median(over))
 
 
 def _answer(model: Optional[Model], series: Series) -> Optional[Scores]:

@@ -12,10 +12,10 @@ from export.parity import torch_scores
 from outliers.infer.metadata import MODES, Line
 from outliers.infer.model import Model
 from outliers.train import calibrate
-from outliers.train.fit import Fitted, replace_parameters
+from outliers.train.fit import Fitted, fit, replace_parameters
 from outliers.train.gate import GateResult, Trial, gate
-from tests.train.models import fitted, meta_of
-from tests.train.sensors import sensor
+from tests.train.models import QUICK, fitted, meta_of
+from tests.train.sensors import sensor, with_values
 
 pytestmark = pytest.mark.trainer
 LATER_S = 1_700_006_400 + 14 * 86_400
@@ -83,6 +83,12 @@ def test_model_to_which_everything_is_an_anomaly_is_refused() -> None:
     p = fitted(1).parameters
     result = judged(replace_parameters(fitted(1), limit=p.limit / 1000))
     assert any("of the points of held-out time are anomalies" in reason for reason in result.reasons)
+
+
+def test_model_of_a_frozen_past_is_refused() -> None:
+    s = sensor("PT5M", 14)
+    frozen = fit({"PT5M": with_values(s, np.full_like(s.values, np.median(s.values)))}, QUICK)
+    assert any("of short queries are anomalies" in reason for reason in judged(frozen).reasons)
 
 
 def test_model_that_finds_nothing_is_refused_where_one_serves_that_does() -> None:
