@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import signal
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ from outliers.config import Config
 from outliers.config import Redis as RedisSettings
 from outliers.errors import QueueError
 from outliers.train.outcome import Outcome
+
+logger = logging.getLogger(__name__)
 
 QUEUE = "rb-aioutliers"
 TASK = "outliers.train.task.run_job"  # by its path: what enqueues imports no torch
@@ -142,12 +145,14 @@ class TrainingJob(Job):
 
 
 def record(job: TrainingJob, outcome: Mapping[str, Any], pipeline: Pipeline) -> None:
-    """Write a job's outcome into its meta, the ledger and the counts, when `pipeline` is executed."""
+    """Write a job's outcome into its meta, the ledger and the counts, when `pipeline` is executed, and into the log."""
     job.meta["outcome"] = dict(outcome)
     entry = {**outcome, "job": job.id, "ended_at_s": int(datetime.now(timezone.utc).timestamp())}
     pipeline.hset(job.key, "meta", JSONSerializer.dumps(job.meta))
     pipeline.hset(LEDGER, job.name, json.dumps(entry))
     pipeline.hincrby(COUNTS, str(outcome["kind"]), 1)
+    level = logging.WARNING if outcome["kind"] == "failed" else logging.INFO
+    logger.log(level, "outcome: %s", outcome["text"], extra={"job": job.id, "model": job.name})
 
 
 def readable(exc_string: str) -> str:

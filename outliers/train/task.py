@@ -121,7 +121,6 @@ def run_job(name: str) -> str | Retry:
             job.retries_left = 0  # RQ's own retries are for workers that die
             raise
         job.meta["outcome"] = outcome.as_dict()
-        logger.info("outcome: %s", outcome)
     return str(outcome)
 
 

@@ -119,12 +119,15 @@ def test_query_that_druid_refuses_is_not_tried_again(queue, druid, ini, start_wo
     assert jobs.show_job(queue, SENSOR).tries == 1
 
 
-def test_job_that_takes_too_long_fails_at_once_and_says_so(queue, druid, ini, start_worker):
+def test_job_that_takes_too_long_fails_at_once_and_says_so(queue, druid, ini, start_worker, tmp_path):
     druid.faults.delay_s = 10
     queue.rq.enqueue(TASK, args=(SENSOR,), job_id=f"{key_of(SENSOR)}-s", job_timeout=2, failure_ttl=600)
     start_worker(config=ini)
     wait_for(lambda: ended(queue))
     assert ended(queue) == "failed: it took longer than [Training] job_timeout_s"
+    assert (tmp_path / "worker-0.log").read_text().count(
+        f'model={SENSOR} logger=outliers.train.queue msg="outcome: failed'
+    ) == 1
     assert jobs.show_job(queue, SENSOR).tries == 1
 
 
