@@ -9,6 +9,7 @@ import argparse
 import base64
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -74,6 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     folder = Path(args.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    for made in ("store", "mirror"):  # by the last demo: this one begins anew
+        shutil.rmtree(folder / made, ignore_errors=True)
     midnight_s = parse_instant_ms(f"{DAY}T00:00:00Z") // 1000
     own = _train(folder, args.port, midnight_s)
     with _druid(midnight_s + DAY_S + SETTLED_S) as (simulator, endpoint):
@@ -169,8 +172,9 @@ def _ask(config: Config) -> dict[str, Any]:
     if answer.get("status") != "success":
         raise OutliersError(f"the service refused the query: {answer.get('msg')}")
     model = answer["model"]
+    took_s = response.elapsed.total_seconds()
     print(
-        f"Asked for {DAY} by the minute: {len(answer['prediction'])} points in {response.elapsed.total_seconds():.2f} s,"
+        f"Asked for {DAY} by the minute: {len(answer['prediction'])} points in {took_s:.2f} s,"
         f" model {model['name']} {model['version']} ({model['reason'] or 'the sensor’s own'})"
     )
     for warning in answer["warnings"]:

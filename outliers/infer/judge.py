@@ -66,18 +66,23 @@ def judge(
     mode: str = "whole",
     nonnegative: Union[bool, Collection[str]] = (),
     judged: Optional[Bools] = None,
+    rarely_empty: bool = False,
 ) -> Verdict:
     """Judge every point of `series` by the `scores` of its metrics.
 
     metric: a metric of the series, or "any": at each point the one that is furthest out.
     empty: [T], buckets without events. counting: metrics that count, for which an empty bucket needs no second witness.
     witness: False leaves the second witness out. nonnegative: metrics whose band never goes below 0 (True: all).
+    rarely_empty: empty buckets are exceptions by what is known of the sensor: each is over the line of what counts.
     judged: [T], points that are answered (lead-in is not); the others only serve as context. ValueError for a metric
     that the series does not have.
     """
     points = len(series)
     rows = np.arange(points)
     s_all = np.where(np.isfinite(series.values), scores.score.astype(np.float64), np.nan)
+    if rarely_empty and empty is not None and empty.any():
+        scores = _with_silence(series, scores, empty, counting)
+        s_all = np.where(np.isfinite(series.values), scores.score.astype(np.float64), np.nan)
     column = _furthest(s_all) if metric == ANY else np.full(points, series.column(metric), np.int64)
     s, own = s_all[rows, column], scores.own[rows, column]
     plain = _plain(series, s, column, empty, counting, witness)
@@ -98,6 +103,21 @@ def judge(
         carried=flag & ~outside,
         direction=_direction(values, forecast),
         deviating=_deviating(series.metrics, s_all, flag),
+    )
+
+
+def _with_silence(series: Series, scores: Scores, empty: Bools, counting: Collection[str]) -> Scores:
+    """The scores with each empty bucket at least at the line, where a metric counts; its band begins above 0."""
+    counts = np.array([name in counting for name in series.metrics], np.bool_)
+    silent = empty[:, None] & counts[None, :]
+    one = np.float32(1.0)
+    lower = np.where(
+        silent & (scores.expected > 0), np.maximum(scores.lower, np.minimum(scores.expected, one)), scores.lower
+    )
+    return scores._replace(
+        lower=lower,
+        score=np.where(silent, np.fmax(scores.score, one), scores.score),
+        own=np.where(silent, np.fmax(scores.own, one), scores.own),
     )
 
 

@@ -45,6 +45,7 @@ class ModelMeta:
 
     filter: the Druid filter in canonical form, None = the whole data source. granularities: canonical ISO text ->
     seconds of a bucket. lines: granularity -> mode -> Line. points: granularity -> buckets trained on.
+    rarely_empty: granularities at which a bucket without events was an exception in training.
     trained_from, trained_to: Unix seconds. window, stride: points the autoencoder sees at once, and its step.
     """
 
@@ -63,6 +64,7 @@ class ModelMeta:
     trained_from: int = 0
     trained_to: int = 0
     points: Mapping[str, int] = field(default_factory=dict)
+    rarely_empty: tuple[str, ...] = ()
     validation: Mapping[str, Any] = field(default_factory=dict)
     created_at: str = ""
     parent: Optional[str] = None
@@ -99,7 +101,7 @@ class ModelMeta:
             values = {f.name: json.loads(props[f.name]) for f in fields(cls) if f.name in props}
             values["metrics"] = _names(values["metrics"])
             values["granularities"] = {str(g): int(step_s) for g, step_s in values["granularities"].items()}
-            for name in ("aggregations", "post_aggregations"):
+            for name in ("aggregations", "post_aggregations", "rarely_empty"):
                 values[name] = tuple(values.get(name, ()))
             values["lines"] = {
                 granularity: {mode: _line(line) for mode, line in by_mode.items()}

@@ -42,6 +42,7 @@ from outliers.train.build import Built, build
 from outliers.train.fetch import Past, Subject, fetch, new_holes, points, said
 from outliers.train.fit import FitSettings, read_weights
 from outliers.train.outcome import Outcome, declined
+from outliers.train.silence import rarely_empty
 
 logger = logging.getLogger(__name__)
 
@@ -269,6 +270,7 @@ class _Job:
             trained_from=past.start_s,
             trained_to=past.end_s,
             points=fitted.points,
+            rarely_empty=tuple(text for text in fitted.granularities if rarely_empty(past.series[text])),
             validation={"uncovered": [list(span) for span in past.uncovered], **built.validation},
             created_at=created.strftime("%Y-%m-%dT%H:%M:%SZ"),
             parent=self.served.version if self.served else None,

@@ -136,6 +136,9 @@ class _ModelScorer:
         scores: Scores = self._model.score(series, self._terms.k, self._terms.mode, self._budget)
         return scores
 
+    def rarely_empty(self, series: Series) -> bool:
+        return series.granularity in self._model.meta.rarely_empty
+
 
 class _Baseline:
     reason: Optional[str] = None
@@ -153,6 +156,9 @@ class _Baseline:
         )
         return scores
 
+    def rarely_empty(self, series: Series) -> bool:
+        return False  # a query alone does not tell
+
 
 def _verdict(
     gathered: Gathered, actual: Series, out: Bools, buckets: Buckets, terms: Terms, scorer: Any, config: Config
@@ -160,7 +166,7 @@ def _verdict(
     """Score and judge; then again with the values of unfinished buckets that are over their band already."""
     series = _without(actual, out)
     scores = scorer.score(series)
-    verdict = _judge(gathered, series, scores, out, terms, config)
+    verdict = _judge(gathered, series, scores, out, terms, config, scorer.rarely_empty(series))
     may_be_over = buckets.unfinished & ~buckets.partial & ~buckets.unknown
     may_be_over[: gathered.first_asked] = False
     if not may_be_over.any():
@@ -172,10 +178,13 @@ def _verdict(
     if not over.any():
         return verdict
     series = replace(series, values=np.where(over, actual.values, series.values))
-    return _judge(gathered, series, scorer.score(series), out & ~over.any(axis=1), terms, config)
+    silent = scorer.rarely_empty(series)
+    return _judge(gathered, series, scorer.score(series), out & ~over.any(axis=1), terms, config, silent)
 
 
-def _judge(gathered: Gathered, series: Series, scores: Scores, out: Bools, terms: Terms, config: Config) -> Verdict:
+def _judge(
+    gathered: Gathered, series: Series, scores: Scores, out: Bools, terms: Terms, config: Config, rarely_empty: bool
+) -> Verdict:
     asked = np.zeros(len(series), bool)
     asked[gathered.first_asked :] = True
     return judge(
@@ -188,6 +197,7 @@ def _judge(gathered: Gathered, series: Series, scores: Scores, out: Bools, terms
         mode=terms.mode,
         nonnegative=[*TRAFFIC, *_counting(gathered, series.metrics)],
         judged=asked,
+        rarely_empty=rarely_empty,
     )
 
 

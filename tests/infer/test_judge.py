@@ -176,3 +176,17 @@ def test_run_ends_where_its_cause_ends_although_long_scales_stay_over_the_line(m
     if mode == "causal":
         expected[90:95] = False  # nobody knows yet that it goes on
     assert (flag == expected).all()
+
+
+@pytest.mark.parametrize("metric", ["bytes", "any"])
+def test_empty_bucket_of_a_sensor_that_is_rarely_silent_is_over_the_line(metric):
+    values = quiet()
+    values[80:100] = 0.0
+    empty = values == 0
+    one = series(values[:, None], metrics=("bytes",))
+    scores = scores_of(np.full(LONG, 0.4), expected=100.0, half=150.0)  # noisy: zero is inside the band
+    verdict = judge(one, scores, metric, empty=empty, counting=("bytes",), nonnegative=True, rarely_empty=True)
+    assert (verdict.flag == empty).all()
+    assert (verdict.direction[empty] == -1).all() and not verdict.carried.any()
+    usual = judge(one, scores, metric, empty=empty, counting=("bytes",), nonnegative=True)
+    assert not usual.flag.any()
