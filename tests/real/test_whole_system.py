@@ -14,7 +14,7 @@ from tests.real.servers.consul import SERVICE, instances
 from tests.real.servers.fleet import Place
 from tests.real.servers.process import wait_until
 from tests.real.system import Executor, Query, System, between, flow_query, seconds_of
-from tests.real.traffic import DAYS, NOW_S, Loaded
+from tests.real.traffic import DAYS, NOW_S, OUTAGE, Loaded
 
 DAY_S = 86_400
 SENSOR = "branch-lyon"
@@ -170,22 +170,21 @@ def test_planted_anomalies_are_found_and_quiet_days_stay_quiet(executor: Executo
             spare = [at_s for at_s in flagged if not any(e.start_s - 600 <= at_s < e.end_s + 600 for e in labels)]
             false_runs += sum(b - a > 3600 for a, b in zip([0.0, *spare], spare))
     print(f"\nplanted anomalies: {len(found)} found, missed {missed}; false runs in 35 sensor days: {false_runs}")
-    assert len(found) >= 8
-    assert len(missed) <= len(found) / 4, missed
+    # One sensor fails so often that its outages are a usual sight; nothing else may be missed.
+    assert [each for each in missed if each.sensor != "branch-oslo"] == []
+    assert len(found) >= 6
     assert false_runs <= 35 * 0.5
 
 
-def test_a_sensor_that_is_silent_while_others_send_is_down(executor: Executor, traffic: Loaded, druid: Place) -> None:
-    outage = next(each for each in reversed(traffic.labels) if each.kind == "outage" and each.end_s < NOW_S - 7200)
-    query = flow_query(outage.sensor, between(outage.start_s - 1800, outage.end_s + 1800))
-    silent = [each for each in asked(druid, query) if each["result"]["bytes"] is None]
-    assert len(silent) >= (outage.end_s - outage.start_s) / 60  # Druid says null, not zero
-    for metric in ("bytes", "flows"):
+def test_a_sensor_that_is_silent_while_others_send_is_down(executor: Executor, druid: Place) -> None:
+    query = flow_query(OUTAGE.sensor, between(OUTAGE.start_s - 1800, OUTAGE.end_s + 1800))
+    silent = [each["timestamp"] for each in asked(druid, query) if each["result"]["bytes"] is None]
+    assert len(silent) == (OUTAGE.end_s - OUTAGE.start_s) / 60  # Druid says null, not zero
+    for metric in METRICS:
         answer = executor.calculate(query, metric=metric)
         down = {each["timestamp"] for each in answer.anomalies if each["direction"] == "down"}
-        inside = [e["timestamp"] for e in silent if outage.start_s <= seconds_of(e["timestamp"]) < outage.end_s]
-        assert len(down.intersection(inside)) >= 0.8 * len(inside), (metric, len(down), len(inside), answer.told)
-        assert all(each["actual"] == 0 for each in answer.anomalies if each["timestamp"] in inside)
+        assert len(down.intersection(silent)) >= 0.9 * len(silent), (metric, len(down.intersection(silent)))
+        assert {each["actual"] for each in answer.anomalies if each["timestamp"] in silent} == {0}
 
 
 @pytest.mark.parametrize("monitor", ["cpu", "memory"])
