@@ -7,7 +7,7 @@ import numpy as np
 from outliers.druid.traffic import counting_of
 from outliers.series import Series
 
-MOST_SHARE = 0.01  # of the buckets
+MOST_SHARE = 0.03  # of the buckets
 MOST_STRETCHES_A_DAY = 0.3  # more often is a habit, as a night or a weekend without traffic is
 FEW_STRETCHES = 3
 _LEAST_POINTS = 500
