@@ -85,7 +85,8 @@ def test_serving_reconstructs_as_the_trained_network_does(mode: int) -> None:
     nothing: list = []
     c = measure.Chosen(
         index=torch.tensor(0), count=torch.tensor(count), causal=torch.tensor(mode), days=torch.tensor(1.0),
-        prior=torch.tensor(1.0), center=torch.zeros(1), spread=torch.ones(1), unit=torch.ones(1), unit_slope=torch.zeros(1),
+        prior=torch.tensor(1.0), center=torch.zeros(1), spread=torch.ones(1),
+        unit=torch.ones(1), unit_slope=torch.zeros(1),
         windows=windows(TorchOps(), p, torch.tensor(mode * len(p.steps)), torch.tensor(count)),
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
         joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
