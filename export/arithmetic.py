@@ -206,7 +206,7 @@ def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> X:
     )
     width = p.weights["see"].shape[1]
     first = op.matmul(centred, see) + op.matmul(op.spread_over_phases(v), mask)
-    weights = {name: op.constant(w, "float") for name, w in p.weights.items()}
+    weights = {name: op.constant(w, "float") for name, w in p.weights.items() if name.startswith("mix")}
     embedding = op.pick(op.constant(p.embedding, "float"), c.index)
     h = mix(op, weights, op.split_metrics(first, m, width) + embedding, m, width)  # [4, U, M, H]
     places = asked_places()

@@ -203,9 +203,6 @@ class OnnxOps:
     def sum_last(self, x: Value) -> Value:
         return self.node("ReduceSum", [x, self.constant(np.asarray([-1]), "int")], x.kind, keepdims=1)
 
-    def max_last(self, x: Value) -> Value:
-        return self.node("ReduceMax", [x, self.constant(np.asarray([-1]), "int")], x.kind, keepdims=1)
-
     def mean_rows(self, x: Value) -> Value:
         return self.node("ReduceMean", [x, self.constant(np.asarray([0]), "int")], x.kind, keepdims=1)
 

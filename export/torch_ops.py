@@ -87,9 +87,6 @@ class TorchOps:
     def sum_last(self, x: Tensor) -> Tensor:
         return x.sum(-1, keepdim=True)
 
-    def max_last(self, x: Tensor) -> Tensor:
-        return x.amax(-1, keepdim=True)
-
     def mean_rows(self, x: Tensor) -> Tensor:
         return x.mean(-2, keepdim=True)
 
@@ -101,9 +98,6 @@ class TorchOps:
 
     def split_rows(self, x: Tensor, size: int, width: int) -> Tensor:
         return x.reshape(*x.shape[:-2], -1, size, width)
-
-    def merge_rows(self, x: Tensor, width: int) -> Tensor:
-        return x.reshape(*x.shape[:-3], -1, width)
 
     def merge_windows(self, x: Tensor) -> Tensor:
         """[..., U, M, W] -> [..., U*M, W]."""
