@@ -37,7 +37,7 @@ def test_demo_finds_what_was_injected_and_little_else(tmp_path: Path, free_port:
     assert len(answer["prediction"]) == 1440
     assert answer["model"]["kind"] == "autoencoder"
     # Found is not enough: what an operator is shown must end about when the anomaly does.
-    assert len(answer["anomalies"]) < 3 * (34 + 50 + 53)
+    assert len(answer["anomalies"]) < 3 * (25 + 72 + 15)
     assert (tmp_path / "plot.png").stat().st_size > 20_000
 
 

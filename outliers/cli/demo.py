@@ -22,8 +22,8 @@ from outliers.errors import OutliersError
 from outliers.times import instant_text, parse_instant_ms
 
 SENSOR = "hq-madrid"
-# A Tuesday into which this seed injects three anomalies of different kinds.
-DAY, SEED = "2026-11-17", 1103
+# A Wednesday into which this seed injects three anomalies of different kinds.
+DAY, SEED = "2026-11-18", 2533
 QUERY: dict[str, Any] = {
     "queryType": "timeseries",
     "dataSource": "rb_flow",
