@@ -27,7 +27,7 @@ VERBS = {
     "schedule": Verb("outliers.cli.schedule", "trainer", "enqueue training jobs on the configured cron line"),
     "work": Verb("outliers.cli.work", "trainer", "take training jobs from Redis and run them"),
     "jobs": Verb("outliers.cli.jobs", "trainer", "list, show, retry or cancel training jobs"),
-    "models": Verb("outliers.cli.models", "executor", "list, show, roll back, pin, delete or import models"),
+    "models": Verb("outliers.cli.models", "executor", "list, show, roll back, pin or delete models"),
     "register": Verb("outliers.cli.register", "executor", "register this node in Consul"),
     "deregister": Verb("outliers.cli.deregister", "executor", "take this node out of Consul"),
     "check": Verb("outliers.cli.check", "any", "validate the configuration and try each dependency"),

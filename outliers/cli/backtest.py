@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     answer = detect.ask(fields, config)
     threshold = answer.model.threshold
     lines = [
-        at_line(detect.ask({**fields, "k": threshold * part}, config), threshold * part)
+        at_line(answer if part == 1.0 else detect.ask({**fields, "k": threshold * part}, config), threshold * part)
         for part in LINES
         if threshold is not None
     ]

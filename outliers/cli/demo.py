@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     for made in ("store", "mirror"):  # by the last demo: this one begins anew
         shutil.rmtree(folder / made, ignore_errors=True)
     midnight_s = parse_instant_ms(f"{DAY}T00:00:00Z") // 1000
-    own = _train(folder, args.port, midnight_s)
+    _train(folder, args.port, midnight_s)
     with _druid(midnight_s + DAY_S + SETTLED_S) as (simulator, endpoint):
         labels = simulator.labels(midnight_s, midnight_s + DAY_S, SENSOR)
         own = _configure(folder, args.port, endpoint)
@@ -115,7 +115,7 @@ def _configure(folder: Path, port: int, endpoint: str) -> Config:
     return load_config(str(path), {})
 
 
-def _train(folder: Path, port: int, now_s: int) -> Config:
+def _train(folder: Path, port: int, now_s: int) -> None:
     from outliers.train.by_hand import train_with_bar
 
     print(f"Simulated Druid: sensor {SENSOR}, its time stands at {instant_text(now_s * 1000)}.", flush=True)
@@ -127,7 +127,6 @@ def _train(folder: Path, port: int, now_s: int) -> Config:
     print(f"  {outcome}, in {time.monotonic() - started:.0f} s", flush=True)
     if outcome.kind != "published":
         raise OutliersError(f"the demo's training ended otherwise than it should: {outcome}")
-    return config
 
 
 @contextlib.contextmanager

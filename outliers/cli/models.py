@@ -1,4 +1,4 @@
-"""List, show, roll back, pin, unpin or delete models, or import one of the deployed Keras service.
+"""List, show, roll back, pin, unpin or delete models.
 
 Reads and writes: the configured store. Executors follow within `[Store] refresh_s`.
 """

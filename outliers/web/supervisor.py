@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
-from outliers import log
 from outliers.config import Config
 from outliers.errors import ConfigError
 
@@ -44,9 +43,6 @@ def serve(config: Config) -> int:
     """
     from outliers.web.serving import listen
 
-    log.set_up(config.log.file, secrets=config.secrets())
-    for warning in config.warnings:
-        _log.warning("%s", warning)
     try:
         listening = listen(config.server.address, config.server.port)
     except OSError as error:
