@@ -140,6 +140,7 @@ def bare_call(points: int) -> Callable[[], object]:
         "values": values,
         "k": np.array(1.25, np.float32),
         "causal": np.array(0, np.int64),
+        "first": np.array(0, np.int64),
     }
     import onnxruntime  # after the model's module, which keeps it from reporting to its maker
 

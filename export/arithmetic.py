@@ -51,9 +51,10 @@ class Chosen:
     joint_usual: list  # S of [1, 1]
     joint_limit: list  # S
     joint_reached: list  # S
+    first: X = 0  # row from which on points are answered; all are context
 
 
-def choose(op: Any, p: Parameters, step: X, count: X, causal: X) -> Chosen:
+def choose(op: Any, p: Parameters, step: X, count: X, causal: X, first: X = 0) -> Chosen:
     """Look up the tables' rows; between the lengths that were measured, interpolate over the logarithm."""
     g, m = len(p.steps), p.metrics
     index = op.index_of(step, p.steps)
@@ -77,6 +78,7 @@ def choose(op: Any, p: Parameters, step: X, count: X, causal: X) -> Chosen:
         windows=windows(op, p, at, count),
         tau=tau, size=size, usual=usual, limit=limit, reached=reached,
         joint_usual=joint_usual, joint_limit=joint_limit, joint_reached=joint_reached,
+        first=first,
     )  # fmt: skip
 
 
@@ -183,15 +185,17 @@ def asked_places() -> np.ndarray:
     return np.stack([whole, live])
 
 
-def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> X:
-    """The autoencoder's idea of each point from the others around it (before it, in causal mode) [T, M].
+def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X, first: X = 0) -> X:
+    """The autoencoder's idea of each point from row `first` on, from the others around it (before it, in causal mode).
 
     Windows at half their length, four times each with other places hidden. Whole: each point is hidden once in two
     windows, which are weighted by its distance from their edges. Causal: once, in the window whose later half has it.
+    Result [T - first, M].
     """
     m, live = p.metrics, c.causal
-    tiles = (c.count - 1) // STRIDE + 2
-    start = STRIDE * op.arange(tiles) - STRIDE
+    skipped = first // STRIDE  # windows that hold no such point
+    tiles = (c.count - 1) // STRIDE + 2 - skipped
+    start = STRIDE * (op.arange(tiles) + skipped) - STRIDE
     row = op.column(start) + op.arange(WINDOW) + 1
     row = op.where(row <= c.count, op.maximum(row, 0), 0)  # row 0 is all missing
     padded = op.zero_row_first(op.concat([g, seen]), 2 * m)
@@ -205,18 +209,18 @@ def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> X:
         op.pick(op.constant(shown[..., None] * p.weights[name], "float"), live) for name in ("see", "see_mask")
     )
     width = p.weights["see"].shape[1]
-    first = op.matmul(centred, see) + op.matmul(op.spread_over_phases(v), mask)
+    alone = op.matmul(centred, see) + op.matmul(op.spread_over_phases(v), mask)
     weights = {name: op.constant(w, "float") for name, w in p.weights.items() if name.startswith("mix")}
     embedding = op.pick(op.constant(p.embedding, "float"), c.index)
-    h = mix(op, weights, op.split_metrics(first, m, width) + embedding, m, width)  # [4, U, M, H]
+    h = mix(op, weights, op.split_metrics(alone, m, width) + embedding, m, width)  # [4, U, M, H]
     places = asked_places()
     show = np.moveaxis(p.weights["show"][:, places], 0, 2)  # [2, 4, H, A]
     told = op.matmul(op.merge_metrics(h, width), op.pick(op.constant(show, "float"), live))  # [4, U*M, A]
     flat = op.rows_of_places(told, m, ASKED)  # [4*U*A, M]
     mean = op.rows_of_places(mean, m, 1)  # [4*U, M]
     bias = op.pick(op.constant(p.weights["show_bias"][places].reshape(2, -1, 1), "float"), live)  # [4*A, 1]
-    t = op.arange(c.count)
-    tile, inside = t // STRIDE, t % STRIDE
+    t = op.arange(c.count - first) + first
+    tile, inside = t // STRIDE - skipped, t % STRIDE
     phase = (1 - live) * ((inside // 2) % PHASES) + live * (inside // HIDDEN)
     slot = (1 - live) * ((inside // 8) * 2 + inside % 2) + live * (inside % HIDDEN)
     half = (1 - live) * (ASKED // 2)
@@ -225,9 +229,9 @@ def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> X:
     def read(window: X, place: X) -> X:
         return op.rows(flat, window * ASKED + place) + op.rows(mean, window) + op.rows(bias, phase * ASKED + place)
 
-    first, second = read(older + (1 - live), slot), read(older, slot + half)
+    newer, second = read(older + (1 - live), slot), read(older, slot + half)
     weight = op.column(op.to_float(inside + 1) * (1.0 / (STRIDE + 1)))
-    return second + (first - second) * weight
+    return second + (newer - second) * weight
 
 
 def encode(op: Any, weights: Any, embedding: X, x: X, v: X, m: int, width: int) -> tuple[X, X]:
@@ -250,9 +254,12 @@ def mix(op: Any, weights: Any, first: X, m: int, width: int) -> X:
 
 
 def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
-    """What each channel expects of g, [T, M] each: level of the week, of two hours, the autoencoder."""
+    """What each channel expects of g, [T, M] each: level of the week, of two hours, the autoencoder.
+
+    Where the autoencoder does not judge, only of the rows that are answered.
+    """
     long, recent = levels(op, c, g, seen, p.metrics)
-    return [long, recent, reconstruct(op, p, c, g, seen)]
+    return [long, recent, reconstruct(op, p, c, g, seen, c.first if judging(p.metrics) < CHANNELS else 0)]
 
 
 def judging(m: int) -> int:
@@ -346,7 +353,7 @@ def clip_of(scale: int, m: int) -> float:
 
 def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[X, X, X]:
     """The squared distance over all scales, that of the shortest alone, and the own energy that
-    reaches the line k [T, M]; where the neighbours alone are over it, the same with them as expected.
+    reaches the line k [T - first, M]; where the neighbours alone are over it, the same with them as expected.
 
     One metric: its energy over its limit, at the scale where that is largest. Several: OWN_SHARE of that and the rest
     from all metrics together, which counts at most JOINT_MOST times what the metric itself shows.
@@ -355,21 +362,23 @@ def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[
     together, share = joint_energy(op, e.total, seen) if m > 1 else (seen, seen)
     best = shortest = reach = alone = None
     energies = scale_energies(op, c, e.total, seen, together, m)
+    total, seen, share = (op.rows_from(x, c.first) for x in (e.total, seen, share))
     for i, (width, (own, joint)) in enumerate(zip(SCALES, energies)):
         clip, usual, limit = clip_of(i, m), c.usual[i], c.limit[i]
         if m > 1:
             limit = settled(op, c, own, limit, c.reached[i])
+            joint_limit = settled(op, c, joint, c.joint_limit[i], c.joint_reached[i]) * (1.0 / (1.0 - OWN_SHARE))
+        own, joint = op.rows_from(own, c.first), op.rows_from(joint, c.first)
         level = own / limit
         weight = 1.0 / (limit * float(width))  # of this point's own energy in it
-        mine = ((op.minimum(e.total, clip) - usual) * seen + usual) * weight
+        mine = ((op.minimum(total, clip) - usual) * seen + usual) * weight
         if m == 1:
             free, free_alone = (line - level + mine) / weight, line / weight
         else:
             most = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
-            joint_limit = settled(op, c, joint, c.joint_limit[i], c.joint_reached[i]) * (1.0 / (1.0 - OWN_SHARE))
             joint_level = joint / joint_limit
             joint_weight = share / (joint_limit * float(width))
-            mine_joint = op.minimum(e.total, CLIP_JOINT) * seen * joint_weight
+            mine_joint = op.minimum(total, CLIP_JOINT) * seen * joint_weight
             others = level - mine
             free_both = (line - others * OWN_SHARE - joint_level + mine_joint) / (weight * OWN_SHARE + joint_weight)
             free = op.maximum(free_both, (line - others * most) / (weight * most))
@@ -380,13 +389,17 @@ def judge_scales(op: Any, c: Chosen, e: Energy, seen: X, k: X, m: int) -> tuple[
         best = level if best is None else op.maximum(best, level)
         reach = free if reach is None else op.minimum(reach, free)
         alone = free_alone if alone is None else op.minimum(alone, free_alone)
-    return best, shortest, op.where(e.floor < reach, reach, op.maximum(alone, e.floor))
+    floor = op.rows_from(e.floor, c.first)
+    return best, shortest, op.where(floor < reach, reach, op.maximum(alone, floor))
 
 
-def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causal: X) -> dict[str, X]:
-    """All of it: expected, lower, upper in raw units, score and own as distance over the distance of the line."""
+def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causal: X, first: X) -> dict[str, X]:
+    """All of it: expected, lower, upper in raw units, score and own as distance over the distance of the line.
+
+    [T - first, M] each: rows before `first` are context.
+    """
     m = p.metrics
-    c = choose(op, p, step, op.length(timestamp), causal)
+    c = choose(op, p, step, op.length(timestamp), causal, first)
     course = rhythm(op, p, c.index, timestamp, step)
     unit = unit_of(op, c, course)
     g, seen = deviations(op, c, course, unit, values)
@@ -394,10 +407,12 @@ def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causa
     judges = centers[: judging(m)]
     e = energy(op, g, judges, widened(op, c, g, seen, judges))
     best, shortest, reach = judge_scales(op, c, e, seen, k, m)
-    room = op.sqrt(op.maximum(reach - e.floor, 0.0) / e.curvature) * unit
+    unit, course, bottom, floor, values = (op.rows_from(x, first) for x in (unit, course, e.bottom, e.floor, values))
+    idea = centers[2] if judging(m) < CHANNELS else op.rows_from(centers[2], first)
+    room = op.sqrt(op.maximum(reach - floor, 0.0) / e.curvature) * unit
     there = op.observed(values)
-    expected = (centers[2] * unit + course) * c.spread + c.center
-    middle = (e.bottom * unit + course) * c.spread + c.center
+    expected = (idea * unit + course) * c.spread + c.center
+    middle = (bottom * unit + course) * c.spread + c.center
     return {
         "expected": expected,
         "lower": op.minimum(middle - room * c.spread, expected),

@@ -33,8 +33,9 @@ def export(fitted: HasParameters, meta: ModelMeta) -> bytes:
         values=op.input("values", "float", ["T", p.metrics]),
         k=op.input("k", "float", []),
         causal=op.input("causal", "int", []),
+        first=op.input("first", "int", []),
     )  # fmt: skip
-    model = op.model({name: outputs[name] for name in Scores._fields}, {name: ["T", p.metrics] for name in outputs})
+    model = op.model({name: outputs[name] for name in Scores._fields}, {name: ["A", p.metrics] for name in outputs})
     model.producer_name = "rb-aioutliers"
     onnx.helper.set_model_props(model, meta.to_props())
     return bytes(model.SerializeToString())

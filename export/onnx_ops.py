@@ -180,6 +180,11 @@ class OnnxOps:
     def rows(self, x: Value, index: Value) -> Value:
         return self.node("Gather", [x, index], x.kind, axis=0)
 
+    def rows_from(self, x: Value, first: Value) -> Value:
+        """The rows from `first` on."""
+        end, axis = self.constant(np.asarray([2**31 - 1]), "int"), self.constant(np.asarray([0]), "int")
+        return self.node("Slice", [x, self.reshape(first, (1,)), end, axis], x.kind)
+
     def split(self, x: Value, sizes: Sequence[int], axis: int = -1) -> list[Value]:
         if len(sizes) == 1:
             return [x]

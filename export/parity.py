@@ -21,7 +21,7 @@ BAND_FLICKER = 1e-3  # share of bands that may be finite in one only, for the sa
 
 
 def torch_scores(fitted: HasParameters, series: Series, k: float, mode: str) -> Scores:
-    """What the same arithmetic says in torch."""
+    """What the same arithmetic says of every row in torch."""
     with torch.inference_mode():
         out = detect(
             TorchOps(), fitted.parameters,
@@ -30,6 +30,7 @@ def torch_scores(fitted: HasParameters, series: Series, k: float, mode: str) -> 
             values=torch.as_tensor(series.values, dtype=torch.float32),
             k=torch.tensor(k, dtype=torch.float32),
             causal=torch.tensor(int(mode == "causal")),
+            first=torch.tensor(0),
         )  # fmt: skip
     return Scores(*(out[name].numpy() for name in Scores._fields))
 

@@ -72,6 +72,10 @@ class TorchOps:
     def rows(self, x: Tensor, index: Tensor) -> Tensor:
         return x.index_select(-2, index.reshape(-1))
 
+    def rows_from(self, x: Tensor, first: Number) -> Tensor:
+        """The rows from `first` on."""
+        return x[..., int(first) :, :]
+
     def split(self, x: Tensor, sizes: Sequence[int], axis: int = -1) -> list[Tensor]:
         return list(torch.split(x, list(sizes), axis))
 

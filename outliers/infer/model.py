@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Sequence
 from typing import Optional
 from weakref import WeakValueDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Since 1.29 onnxruntime writes a device id under $HOME and reports to its maker from the moment it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -50,11 +52,19 @@ class Sessions:
 class Model:
     """One model file in memory. Thread-safe: `score` may be called by many threads at once."""
 
-    def __init__(self, meta: ModelMeta, session: onnxruntime.InferenceSession, numbers: Numbers, size_bytes: int):
+    def __init__(
+        self,
+        meta: ModelMeta,
+        session: onnxruntime.InferenceSession,
+        numbers: Numbers,
+        size_bytes: int,
+        leaves_out: bool,
+    ) -> None:
         self.meta = meta
         self.size_bytes = size_bytes
         self._session = session
         self._numbers = numbers
+        self._leaves_out = leaves_out  # files of contract 1 answer every row
 
     @classmethod
     def load(cls, data: bytes, sessions: Optional[Sessions] = None) -> Model:
@@ -72,7 +82,7 @@ class Model:
         missing = {"timestamp", "step", "values", "k", "causal", *_OUTPUTS} - names
         if missing:
             raise ModelInvalid(f"the model file lacks {', '.join(sorted(missing))}")
-        return cls(meta, session, parts.numbers, len(data))
+        return cls(meta, session, parts.numbers, len(data), leaves_out="first" in names)
 
     def threshold(self, granularity: str, mode: str = "whole", alarms_per_day: Optional[float] = None) -> float:
         """The line at a granularity and mode, in the model's sigmas; ModelUnsuited if it was not trained on it."""
@@ -87,9 +97,11 @@ class Model:
         k: Optional[float] = None,
         mode: str = "whole",
         alarms_per_day: Optional[float] = None,
+        first: int = 0,
     ) -> Scores:
         """Score a series that carries at least the model's metrics; columns of the result follow `meta.metrics`.
 
+        first: rows before it are context: taken into account, not answered (NaN), which is most of the work.
         k: where the line lies, in the model's sigmas; otherwise the model's own for `alarms_per_day`.
         Raises ModelUnsuited when the model cannot answer this series, with the reason.
         """
@@ -115,10 +127,20 @@ class Model:
             "causal": np.array(mode == "causal", np.int64),
             **self._numbers,
         }
+        if self._leaves_out:
+            feed["first"] = np.array(first, np.int64)
         try:
-            return Scores(*self._session.run(_OUTPUTS, feed))
+            answered = self._session.run(_OUTPUTS, feed)
         except _FOREIGN as error:
             raise ModelInvalid("the model failed on this series") from error
+        return Scores(*answered) if len(answered[0]) == len(series) else _behind(answered, len(series))
+
+
+def _behind(answered: Sequence[NDArray[np.float32]], points: int) -> Scores:
+    """Put the answered rows [A, M] behind rows of NaN, to `points` rows."""
+    whole = np.full((len(answered), points, answered[0].shape[1]), np.nan, np.float32)
+    whole[:, points - len(answered[0]) :] = answered
+    return Scores(*whole)
 
 
 def _options() -> onnxruntime.SessionOptions:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from outliers.config import Config
 from outliers.druid.traffic import RATES, TRAFFIC, with_derived
-from outliers.errors import ModelError, Unservable
+from outliers.errors import ModelError, ModelUnsuited, Unservable
 from outliers.infer import baseline
+from outliers.infer.asked import score_asked
 from outliers.infer.judge import ANY, Verdict, judge
 from outliers.infer.scores import Scores
 from outliers.series import Series
@@ -73,6 +74,8 @@ def judge_rows(gathered: Gathered, own: tuple[str, ...], terms: Terms, choice: C
         meta = choice.model.meta
         series = with_derived(gathered.parsed.series, gathered.parsed.seconds, meta.metrics)
         try:
+            if terms.metric not in (ANY, *meta.metrics):
+                raise ModelUnsuited(f"it does not know {terms.metric!r}")
             line = choice.model.threshold(series.granularity, terms.mode, config.detection.alarms_per_day)
             scorer = _ModelScorer(choice.model, terms, config)
             actual = _select(series, [name for name in meta.metrics if name in series.metrics])
@@ -132,9 +135,15 @@ class _ModelScorer:
     def __init__(self, model: Any, terms: Terms, config: Config) -> None:
         self._model, self._terms, self._budget = model, terms, config.detection.alarms_per_day
 
-    def score(self, series: Series) -> Scores:
-        scores: Scores = self._model.score(series, self._terms.k, self._terms.mode, self._budget)
-        return scores
+    def score(self, series: Series, empty: Bools, first: int) -> Scores:
+        def rows_from(start: int) -> Scores:
+            scores: Scores = self._model.score(series, self._terms.k, self._terms.mode, self._budget, start)
+            return scores
+
+        if self._terms.metric == ANY:
+            return rows_from(0)  # the witness looks at every metric that is furthest out anywhere
+        column = self._model.meta.metrics.index(self._terms.metric)
+        return score_asked(rows_from, column, empty, first)
 
     def rarely_empty(self, series: Series) -> bool:
         return series.granularity in self._model.meta.rarely_empty
@@ -146,7 +155,7 @@ class _Baseline:
     def __init__(self, terms: Terms, config: Config) -> None:
         self._terms, self._shallow = terms, config.shallow
 
-    def score(self, series: Series) -> Scores:
+    def score(self, series: Series, empty: Bools, first: int) -> Scores:
         scores, self.reason = baseline.score(
             series,
             self._terms.k,
@@ -165,10 +174,11 @@ def _verdict(
 ) -> Verdict:
     """Score and judge; then again with the values of unfinished buckets that are over their band already."""
     series = _without(actual, out)
-    scores = scorer.score(series)
+    first, empty = gathered.first_asked, gathered.parsed.empty
+    scores = scorer.score(series, empty, first)
     verdict = _judge(gathered, series, scores, out, terms, config, scorer.rarely_empty(series))
     may_be_over = buckets.unfinished & ~buckets.partial & ~buckets.unknown
-    may_be_over[: gathered.first_asked] = False
+    may_be_over[:first] = False
     if not may_be_over.any():
         return verdict
     upper = scores.upper.astype(np.float64)
@@ -179,7 +189,7 @@ def _verdict(
         return verdict
     series = replace(series, values=np.where(over, actual.values, series.values))
     silent = scorer.rarely_empty(series)
-    return _judge(gathered, series, scorer.score(series), out & ~over.any(axis=1), terms, config, silent)
+    return _judge(gathered, series, scorer.score(series, empty, first), out & ~over.any(axis=1), terms, config, silent)
 
 
 def _judge(

@@ -69,10 +69,10 @@ def test_file_has_the_inputs_and_outputs_of_the_contract() -> None:
 
     assert shapes(graph.input) == {
         "timestamp": ("int", ["T"]), "step": ("int", []), "values": ("float", ["T", 3]), "k": ("float", []),
-        "causal": ("int", []),
+        "causal": ("int", []), "first": ("int", []),
     }  # fmt: skip
     outputs = ("expected", "lower", "upper", "score", "own")
-    assert shapes(graph.output) == {name: ("float", ["T", 3]) for name in outputs}
+    assert shapes(graph.output) == {name: ("float", ["A", 3]) for name in outputs}
 
 
 def test_file_of_eleven_metrics_and_eight_granularities_is_small() -> None:
@@ -128,7 +128,7 @@ def test_file_answers_the_same_again_with_a_runtimes_own_settings(metrics: int, 
     for series in queries(metrics):
         feed = {
             "timestamp": series.timestamps, "step": np.array(series.step_s), "values": series.values.astype(np.float32),
-            "k": np.array(1.25, np.float32), "causal": np.array(int(mode == "causal")),
+            "k": np.array(1.25, np.float32), "causal": np.array(int(mode == "causal")), "first": np.array(0),
         }  # fmt: skip
         first, *others = (session.run(None, feed) for _ in range(3))
         for other in others:

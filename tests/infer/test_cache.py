@@ -208,6 +208,7 @@ def test_models_of_one_graph_share_its_session_and_answer_as_the_whole_file_does
     feed = {
         "timestamp": 1_779_926_400 + 60 * np.arange(200, dtype=np.int64), "step": np.array(60, np.int64),
         "values": values, "k": np.array(1.25, np.float32), "causal": np.array(0, np.int64),
+        "first": np.array(0, np.int64),
     }  # fmt: skip
     for mine, theirs in zip(one._session.run(_OUTPUTS, {**feed, **one._numbers}), whole.run(_OUTPUTS, feed)):
         np.testing.assert_array_equal(mine, theirs)

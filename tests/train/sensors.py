@@ -32,7 +32,7 @@ def sensor(
     factor = 10.0 ** -np.arange(metrics)
     values = common[:, None] * factor * (1 + 0.5 * noise * random.standard_normal((points, metrics)))
     values[random.random(values.shape) < missing] = np.nan
-    names = ("bytes", "pkts", "flows", "clients", "bps", "pps")[:metrics]
+    names = ("bytes", "pkts", "flows", "clients", "bps", "pps", "fps", "a", "b", "c", "d")[:metrics]
     return Series(timestamps, values, names, granularity, step_s)
 
 

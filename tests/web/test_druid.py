@@ -101,6 +101,13 @@ def test_a_metric_that_only_the_model_knows_is_answered(of_simulator: Asking):
     assert answer["metric"] == "flows_per_client" and all(row["score"] is not None for row in answer["prediction"])
 
 
+def test_a_metric_of_the_callers_own_that_the_model_does_not_know_is_the_reason_of_a_fallback(of_simulator: Asking):
+    events = [{"type": "longSum", "name": "mine", "fieldName": "events"}]
+    answer = of_simulator(query=flow_query(*HOUR, aggregations=events))
+    assert answer["metric"] == "mine" and all(row["score"] is not None for row in answer["prediction"])
+    assert answer["model"]["kind"] == "baseline" and "does not know 'mine'" in answer["model"]["reason"]
+
+
 # --- lead-in and history ------------------------------------------------------------------------------------------
 
 
