@@ -118,6 +118,7 @@ def parse_intervals(value: Any) -> tuple[Interval, ...]:
     return tuple(interval for interval in merged if interval.end_ms > interval.start_ms)
 
 
+@lru_cache(maxsize=1024)  # one request reads its interval in five places
 def _parse_interval(text: str) -> Interval:
     start_text, slash, end_text = (part.strip() for part in text.partition("/"))
     try:

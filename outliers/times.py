@@ -131,14 +131,14 @@ def instant_text(at_ms: int, offset_s: int = 0) -> str:
     return f"{year:04d}-{month:02d}-{day:02d}T{clock}.{ms:03d}{zone}"
 
 
-# Lengths of the fixed layouts YYYY-MM-DDTHH:MM:SS[.mmm][Z|+HH:MM] -> (has milliseconds, length of the zone).
-_LAYOUTS = {19: (False, 0), 20: (False, 1), 23: (True, 0), 24: (True, 1), 25: (False, 6), 29: (True, 6)}
-_DIGITS = np.array([0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18])
-_MARKS = np.array([4, 7, 10, 13, 16])
-_MARK_BYTES = np.frombuffer(b"--T::", np.uint8)
-_CLOCK_WEIGHTS = np.array([[10, 0, 0], [1, 0, 0], [0, 10, 0], [0, 1, 0], [0, 0, 10], [0, 0, 1]], np.int64)
-_CLOCK_MOST = np.array([23, 59, 59])
-_CLOCK_SECONDS = np.array([3600, 60, 1], np.int64)
+# Lengths of the fixed layouts YYYY-MM-DDTHH:MM:SS[.mmm][Z|+HH:MM] -> (places before the zone or with its Z, zone).
+_LAYOUTS = {19: (19, 0), 20: (20, 0), 23: (23, 0), 24: (24, 0), 25: (19, 6), 29: (23, 6)}
+_WITHOUT_MS = np.frombuffer(b"0000-00-00T00:00:00Z", np.uint8)
+_WITH_MS = np.frombuffer(b"0000-00-00T00:00:00.000Z", np.uint8)
+_MOST = np.array([int(digit) for digit in "999901903902905905909990"], np.uint8)  # at each place; no digit: 0
+_WEIGHTS = np.zeros((24, 2))  # of each place, in a date as a number like 20260528 and in milliseconds of the day
+_WEIGHTS[[0, 1, 2, 3, 5, 6, 8, 9], 0] = 10.0 ** np.arange(7, -1, -1)
+_WEIGHTS[[11, 12, 14, 15, 17, 18, 20, 21, 22], 1] = 36e6, 36e5, 6e5, 6e4, 1e4, 1e3, 100, 10, 1
 
 
 def instants_ms(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -169,40 +169,33 @@ def _fixed_width(texts: Sequence[str], length: int) -> Optional[NDArray[np.int64
     joined = "".join(texts)
     if not joined.isascii():
         return None
-    chars = np.frombuffer(joined.encode(), np.uint8).reshape(len(texts), length)
-    has_ms, zone = _LAYOUTS[length]
-    d = chars[:, _DIGITS] - 48  # uint8 wraps below "0", so one comparison finds every non-digit
-    if (d > 9).any() or (chars[:, _MARKS] != _MARK_BYTES).any():
+    places, zone = _LAYOUTS[length]
+    chars = np.frombuffer(joined.encode(), np.uint8).reshape(len(texts), length)[:, :places]
+    digits = chars ^ (_WITH_MS if places > 20 else _WITHOUT_MS)[:places]  # of "0" to "9" 0 to 9, of the right mark 0
+    if (digits > _MOST[:places]).any():
         return None
-    days = _days_of_digits(d[:, :8])
-    clock = d[:, 8:] @ _CLOCK_WEIGHTS  # [N, 3]: hours, minutes, seconds
-    if days is None or (clock > _CLOCK_MOST).any():
+    date, clock_ms = (digits.astype(np.float64) @ _WEIGHTS[:places]).T.astype(np.int64)
+    days = _days_of_dates(date)
+    if days is None or (clock_ms >= DAY_S * 1000).any():
         return None
-    at_ms = (days * DAY_S + clock @ _CLOCK_SECONDS) * 1000
-    if has_ms:
-        ms = chars[:, 20:23] - 48
-        if (chars[:, 19] != 46).any() or (ms > 9).any():
-            return None
-        at_ms += ms @ np.array([100, 10, 1], np.int64)
-    if zone == 1 and (chars[:, -1] != 90).any():
-        return None
-    if zone == 6:
-        offsets = {text[-6:] for text in texts}
+    at_ms = days * (DAY_S * 1000) + clock_ms
+    if zone:
+        offsets = {text[-zone:] for text in texts}
         if not all(re.fullmatch(r"[+-]\d\d:\d\d", offset) for offset in offsets):
             return None
-        at_ms -= np.array([_offset_of(text[-6:]) for text in texts], np.int64) * 1000
+        at_ms -= np.array([_offset_of(text[-zone:]) for text in texts], np.int64) * 1000
     return at_ms
 
 
-def _days_of_digits(digits: NDArray[np.uint8]) -> Optional[NDArray[np.int64]]:
-    """Days since 1970 of dates, [N, 8] digits each; None if one is no date. A run of one day is reckoned once."""
-    date = digits @ np.array([10_000_000, 1_000_000, 100_000, 10_000, 1000, 100, 10, 1], np.int64)
-    starts = np.flatnonzero(np.append(True, date[1:] != date[:-1]))
-    first = date[starts]
+def _days_of_dates(date: NDArray[np.int64]) -> Optional[NDArray[np.int64]]:
+    """Days since 1970 of dates like 20260528, [N]; None if one is no date. A run of one day is reckoned once."""
+    starts = np.flatnonzero(date[1:] != date[:-1]) + 1
+    first = date[np.append(0, starts)]
     year, month, day = first // 10_000, first // 100 % 100, first % 100
     if ((month < 1) | (month > 12) | (day < 1)).any() or (day > month_length(year, month)).any():
         return None
-    return np.repeat(days_of(year, month, day), np.diff(np.append(starts, len(date))))
+    days = days_of(year, month, day)
+    return days if len(days) == len(date) else np.repeat(days, np.diff(np.concatenate([[0], starts, [len(date)]])))
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ DEEPEST = 100  # levels of nesting; a real query has about ten, and what walks i
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 # URL-safe to standard; a space was a '+' before an unescaped form turned it into one.
 _TO_STANDARD = bytes.maketrans(b"-_ ", b"+/+")
-# The escapes that base64 text can hold; bytes.replace is ten times faster than a general unquote.
-_ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0A", b"\n"), (b"%0D", b"\r"))
+_OTHER_FORMS = (b"-", b"_", b" ", b"\r", b"\n", b"\t")
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,19 @@ def from_fields(fields: Mapping[str, Any]) -> Request:
 def base64_bytes(text: str | bytes) -> bytes:
     """Decode base64: either alphabet, padded or not, with line breaks; InvalidRequest where it is none."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-    raw = raw.strip(b" \t\r\n").translate(_TO_STANDARD, b"\r\n\t").rstrip(b"=")
+    raw = raw.strip(b" \t\r\n")
+    if any(char in raw for char in _OTHER_FORMS):
+        raw = raw.translate(_TO_STANDARD, b"\r\n\t")
+    raw = raw.rstrip(b"=")
+    try:
+        decoded = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
+    except binascii.Error:
+        decoded = b""
+    if len(decoded) == len(raw) * 3 // 4 and len(raw) % 4 != 1:  # it skips what is not of the alphabet
+        return decoded
     if raw.translate(None, _ALPHABET):
         raise InvalidRequest("not base64: it holds characters that base64 does not have")
-    if len(raw) % 4 == 1:
-        raise InvalidRequest("not base64: its length is impossible, it was probably cut off")
-    try:
-        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
-    except binascii.Error as exc:
-        raise InvalidRequest("not base64") from exc
+    raise InvalidRequest("not base64: its length is impossible, it was probably cut off")
 
 
 def _form_fields(body: bytes) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def _form_fields(body: bytes) -> dict[str, Any]:
         if name in fields:
             raise InvalidRequest(f"'{name}' is given twice.")
         # A '+' in base64 stays one here, whether it was escaped or not.
-        fields[name] = _unescape(value) if name in ("query", "data") else _form_text(value, name)
+        fields[name] = unquote_to_bytes(value) if name in ("query", "data") else _form_text(value, name)
     return fields
 
 
@@ -120,15 +123,6 @@ def _form_text(value: bytes, name: str) -> str:
         return unquote_to_bytes(value.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise InvalidRequest(f"'{name}' is not UTF-8 text.") from exc
-
-
-def _unescape(value: bytes) -> bytes:
-    if b"%" in value:
-        for escape, char in _ESCAPES:
-            value = value.replace(escape, char)
-        if b"%" in value:
-            value = unquote_to_bytes(value)
-    return value
 
 
 def _json_fields(body: bytes) -> dict[str, Any]:
