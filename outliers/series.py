@@ -298,12 +298,16 @@ def _of_period(fields: Mapping[str, Any]) -> Granularity:
     text = fields.get("period")
     if not isinstance(text, str):
         raise ValueError("a period granularity needs a period")
-    period, zone = Period.parse(text), zone_name(_text(fields.get("timeZone")))
+    return _period_granularity(text, _text(fields.get("timeZone")), _origin_s(fields.get("origin")))
+
+
+@lru_cache(maxsize=256)  # one request reads its granularity in four places
+def _period_granularity(text: str, zone_text: Optional[str], origin_s: Optional[int]) -> Granularity:
+    period, zone = Period.parse(text), zone_name(zone_text)
     if period.ms % 1000:
         raise ValueError(f"{text!r}: buckets of parts of a second cannot be judged")
     if period.nominal_s > _LONGEST_S:
         raise ValueError(f"{text!r}: buckets of more than a century cannot be judged")
-    origin_s = _origin_s(fields.get("origin"))
     grid = _grid_of(period, zone, origin_s)
     exact = isinstance(grid, _Exact) and not period.weeks
     return Granularity(period_text(period.nominal_s) if exact else str(period), period.nominal_s, zone, grid)

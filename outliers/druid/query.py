@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, Union
 
+import orjson
+
 from outliers.druid.response import names_of, output_name
 from outliers.errors import InvalidRequest, Unservable
 from outliers.series import Granularity, Interval, parse_intervals
@@ -70,8 +72,8 @@ def _is_deep(query: Query) -> bool:
     """Whether what walks the query level by level would go too deep."""
     level: list[Any] = [query]
     for _ in range(DEPTH):
-        inner = [each.values() if isinstance(each, Mapping) else each for each in level]
-        level = [each for values in inner for each in values if isinstance(each, (Mapping, list))]
+        inner = [each if isinstance(each, list) else each.values() for each in level]
+        level = [each for values in inner for each in values if isinstance(each, (dict, list))]
     return bool(level)
 
 
@@ -163,7 +165,10 @@ def _canonical_group(kind: str, filter: Mapping[str, Any]) -> Filter:
 
 def canonical_text(value: Any) -> str:
     """JSON text with sorted keys: equal for equal values."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # an integer of more than 64 bits, half a character: what only Python writes
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def sensor_of(query: Query) -> Optional[str]:
@@ -200,10 +205,15 @@ def with_model_needs(
 
 def conflicts(query: Query, aggregations: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names that the query uses for something else than `aggregations` do: such a model cannot read its rows."""
-    own = {output_name(a): _definition(a) for a in query.get("aggregations") or ()}
+    own = {output_name(a): a for a in query.get("aggregations") or ()}
     posts = {output_name(p) for p in query.get("postAggregations") or ()}
-    named = [(output_name(a), _definition(a)) for a in aggregations]
-    return [str(n) for n, definition in named if n in posts or (n in own and own[n] != definition)]
+
+    def differs(name: Optional[str], wanted: Mapping[str, Any]) -> bool:
+        asked = own.get(name)
+        return asked is not None and asked != wanted and _definition(asked) != _definition(wanted)
+
+    named = [(output_name(a), a) for a in aggregations]
+    return [str(name) for name, wanted in named if name in posts or differs(name, wanted)]
 
 
 def _definition(aggregation: Mapping[str, Any]) -> str:

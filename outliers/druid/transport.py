@@ -14,11 +14,12 @@ import ssl
 import time
 from collections import deque
 from typing import NamedTuple, Optional
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from outliers.errors import ConfigError, DruidFailed, DruidTimeout, DruidUnreachable
 
 _CHUNK = 1 << 18
+_SAFE = "/%~:@!$&'()*+,;="  # of a path that is written as it was given
 _IDLE_S = 60.0  # a connection unused for longer is not used again: firewalls forget silently
 
 
@@ -54,15 +55,21 @@ class Transport:
             self._tls = ssl.create_default_context(cafile=ca_file or None) if url.scheme == "https" else None
         except (OSError, ValueError) as error:
             raise ConfigError(f"the Druid endpoint or its CA file cannot be used: {error}") from error
-        self._path = url.path or "/druid/v2/"
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
         self._idle: deque[_Idle] = deque(maxlen=64)
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        lines = [
+            f"POST {quote(url.path or '/druid/v2/', safe=_SAFE)} HTTP/1.1",
+            f"Host: {url.netloc.rpartition('@')[2].encode('idna').decode()}",
+            "Content-Type: application/json",
+            "Accept: application/json",
+            "Accept-Encoding: identity",
+        ]
         user, password = user or url.username, password or url.password
         if user:
             token = base64.b64encode(f"{user}:{password or ''}".encode()).decode("ascii")
-            self._headers["Authorization"] = f"Basic {token}"
+            lines.append(f"Authorization: Basic {token}")
+        self._head = "\r\n".join([*lines, "Content-Length: "]).encode()
 
     def post(self, body: bytes, timeout_s: float) -> Reply:
         """Send and read one answer within `timeout_s`; a connection that fails before an answer is retried once.
@@ -125,8 +132,10 @@ class Transport:
         reusable = False
         try:
             connection.sock.settimeout(_left(deadline))
-            connection.request("POST", self._path, body, self._headers)
-            response = connection.getresponse()
+            # All in one packet: http.client's own request sends head and body apart, which costs both ends a wake-up.
+            connection.sock.sendall(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+            response = http.client.HTTPResponse(connection.sock, method="POST")
+            response.begin()
             content = self._read(connection.sock, response, deadline)
             response.close()  # read1 leaves one with a Content-Length open, and the connection unusable
             reusable = not response.will_close

@@ -89,6 +89,7 @@ def calculate(
         of_data = None if request.query is None else _described(request.query)
         choice = choose(request.model, of_data, context.models, must_exist)
         gathered = given(request.data, of_data, request.judge_from, context.source)
+        choice = _suited(choice, of_data, gathered.parsed.series.granularity, settings)
         return _answer(gathered, of_data, choice, settings, request, context)
     query = checked(request.query)
     _bounded(query, config)
@@ -197,7 +198,6 @@ def _answer(
     own = _own_metrics(query, request, parsed.series.metrics)
     if len(own) > context.config.limits.metrics:
         raise Unservable(f"The rows have {len(own)} metrics; at most {context.config.limits.metrics} are served.")
-    choice = _suited(choice, query, parsed.series.granularity, settings)
     named = () if query is None else names_of(query)
     if len(gathered.rows):
         _check_metric(settings.metric, [*own, *named], choice)

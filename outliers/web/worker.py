@@ -28,6 +28,8 @@ from outliers.web.serving import Server
 
 MIRRORED = "mirrored"  # made by the supervisor in the run directory once the store has been looked at, or given up on
 LOOK_S = 1.0  # how often the mirror is looked at
+# Before garbage is looked for: a request makes two objects a row that are gone with it, and no cycles.
+YOUNG_OBJECTS = 50_000
 FIRST_LOOK_S = 0.02  # the same until it is there
 
 
@@ -55,6 +57,7 @@ def work(config: Config, listening: socket.socket, run_directory: str) -> None:
     threading.Thread(target=_end_with_parent, args=(server,), name="lifeline", daemon=True).start()
     gc.collect()
     gc.freeze()  # what was imported is never garbage: it need not be looked at again
+    gc.set_threshold(YOUNG_OBJECTS)
     server.run(config.server.request_timeout_s)
     stop.set()
     context.source.fetcher.close()
