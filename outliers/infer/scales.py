@@ -84,10 +84,14 @@ def quantiles(x: Floats, shares: Sequence[float]) -> list[Floats]:
         return [np.full((*x.shape[:-1], 1), np.nan) for _ in shares]
     last = np.maximum(points - 1 - np.isnan(x).sum(axis=-1, keepdims=True), 0)
     ranks = [np.rint(share * last).astype(np.intp) for share in shares]
-    wanted = np.unique(ranks)
+    each = [set(rank.ravel().tolist()) for rank in ranks]
+    wanted = sorted(set().union(*each))
     # NaN goes last either way; many different ranks would be dearer than a sort.
     ordered = np.partition(x, wanted, axis=-1) if len(wanted) <= 2 * len(shares) else np.sort(x, axis=-1)
-    return [np.take_along_axis(ordered, rank, axis=-1) for rank in ranks]
+    return [
+        ordered[..., [*same]] if len(same) == 1 else np.take_along_axis(ordered, rank, axis=-1)
+        for rank, same in zip(ranks, each)
+    ]
 
 
 def robust_size(r: Floats) -> Floats:

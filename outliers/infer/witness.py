@@ -34,7 +34,12 @@ def score(values: Floats, timestamps: NDArray[np.int64], step_s: int, mode: str 
     known = np.flatnonzero(~missing)
     if len(values) < LEAST_POINTS or not len(known) or np.ptp(values[known]) == 0:
         return np.zeros(len(values), np.float32)
-    x = _carried_forward(values, known) if causal else np.interp(np.arange(len(values)), known, values[known])
+    if len(known) == len(values):
+        x = values
+    elif causal:
+        x = _carried_forward(values, known)
+    else:
+        x = np.interp(np.arange(len(values)), known, values[known])
     step_s = max(step_s, 1)
     smooth = min(max(round(600 / step_s), 1), 9)
     smooth += 1 - smooth % 2
