@@ -47,13 +47,13 @@ class Parts:
     """What the routes need: each is a function, so that none knows what stands behind it.
 
     calculate(request, named_model_must_exist, deadline_s) answers one question. models() lists what is served.
-    missing() says what is not ready, "" = ready. waiting() counts requests that no thread has taken up yet.
+    missing() says what is not ready, "" = ready. turned_away() tells whether this request found too many waiting.
     """
 
     calculate: Callable[[payload.Request, bool, float], Answer]
     models: Callable[[], list[dict[str, Any]]]
     missing: Callable[[], str]
-    waiting: Callable[[], int]
+    turned_away: Callable[[], bool]
     metrics: Metrics
 
 
@@ -112,7 +112,7 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
 
 
 def _calculate(config: Config, parts: Parts, must_exist: bool, list_name: str) -> Response:
-    if parts.waiting() > config.limits.queue:
+    if parts.turned_away():
         parts.metrics.shed.inc()
         raise Overloaded("too many requests are waiting; try again in a moment")
     question = payload.read_body(request.get_data(cache=False), _mimetype())

@@ -8,15 +8,16 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import threading
 import time
-from typing import Any
+from typing import Any, Optional
 
 import orjson
 import waitress
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 IDLE_S = 1.0  # how long a kept-alive connection may still send a request while we end
 CONNECTIONS = 1000
@@ -48,10 +49,27 @@ class _Channel(HTTPChannel):
     error_task_class = _ErrorTask
 
 
-class Server:
-    """One process's share of a listening socket; `run` serves until `end`, which a signal handler may call."""
+class _Doorman(ThreadedTaskDispatcher):
+    """One thread beside those that work: what it answers waits for none of them."""
 
-    def __init__(self, app: Any, listening: socket.socket, threads: int, body_bytes: int) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread: Optional[int] = None
+        self.set_thread_count(1)
+
+    def handler_thread(self, thread_no: int) -> None:
+        self.thread = threading.get_ident()
+        super().handler_thread(thread_no)
+
+
+class Server:
+    """One process's share of a listening socket; `run` serves until `end`, which a signal handler may call.
+
+    queue: most requests that wait for one of the `threads`. What comes then, and every GET (health, metrics), is
+    handed to a thread of its own, so that neither waits for work that is slow: see `turned_away`.
+    """
+
+    def __init__(self, app: Any, listening: socket.socket, threads: int, body_bytes: int, queue: int = 64) -> None:
         listening.setblocking(False)
         server = waitress.create_server(
             app,
@@ -69,12 +87,20 @@ class Server:
         )
         assert isinstance(server, BaseWSGIServer)
         server.channel_class = _Channel
-        self._server = server
+        server.add_task = self._add_task  # type: ignore[method-assign]
+        self._server, self._queue = server, queue
+        self._doorman = _Doorman()
         self._ends = False
 
-    def waiting(self) -> int:
-        """Count requests that were read and that no thread has taken up yet."""
-        return len(self._server.task_dispatcher.queue)
+    def turned_away(self) -> bool:
+        """Tell, in the thread that answers a request, whether it found too many waiting: it is not to be worked on."""
+        return threading.get_ident() == self._doorman.thread
+
+    def _add_task(self, channel: HTTPChannel) -> None:
+        workers = self._server.task_dispatcher
+        idle = len(workers.threads) - workers.active_count
+        aside = getattr(channel.requests[0], "command", "") == "GET" or len(workers.queue) - idle >= self._queue
+        (self._doorman if aside else workers).add_task(channel)
 
     def end(self, *_: object) -> None:
         """Stop accepting; `run` returns once what is in flight is answered. Safe in a signal handler."""
@@ -95,6 +121,7 @@ class Server:
                     channel.will_close = True
             self._turn(0.05)
         self._server.task_dispatcher.shutdown()
+        self._doorman.shutdown()
 
     def _turn(self, seconds: float) -> None:
         wasyncore.loop(timeout=seconds, use_poll=True, map=self._server._map, count=1)

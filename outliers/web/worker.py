@@ -45,11 +45,11 @@ def work(config: Config, listening: socket.socket, run_directory: str) -> None:
         calculate=lambda request, must_exist, deadline_s: calculate(request, context, must_exist, deadline_s),
         models=lambda: describe_models(models, config.detection.alarms_per_day),
         missing=missing,
-        waiting=lambda: server.waiting(),
+        turned_away=lambda: server.turned_away(),
         metrics=metrics,
     )
     app = create_app(config, parts)
-    server = Server(app, listening, config.server.threads, config.limits.body_kb * 1024)
+    server = Server(app, listening, config.server.threads, config.limits.body_kb * 1024, config.limits.queue)
     signal.signal(signal.SIGTERM, server.end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor too, which then tells us
     stop = threading.Event()

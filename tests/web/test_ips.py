@@ -22,7 +22,7 @@ PAYLOAD = {
 
 @pytest.fixture
 def client() -> Iterator[FlaskClient]:
-    parts = Parts(calculate=None, models=list, missing=str, waiting=int, metrics=Metrics())  # type: ignore[arg-type]
+    parts = Parts(calculate=None, models=list, missing=str, turned_away=bool, metrics=Metrics())  # type: ignore[arg-type]
     with create_app(config_for(), parts).test_client() as client:
         yield client
 

@@ -81,7 +81,7 @@ def test_every_route_is_described(tmp_path):
     from outliers.web.app import Parts, create_app
     from outliers.web.metrics import Metrics
 
-    parts = Parts(calculate=None, models=list, missing=str, waiting=int, metrics=Metrics())  # type: ignore[arg-type]
+    parts = Parts(calculate=None, models=list, missing=str, turned_away=bool, metrics=Metrics())  # type: ignore[arg-type]
     routes = {rule.rule for rule in create_app(Config(), parts).url_map.iter_rules()}
     assert set(document(with_token=False)["paths"]) == routes - {"/"}
     assert "security" in document(with_token=True)
