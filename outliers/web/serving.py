@@ -87,7 +87,7 @@ class Server:
         )
         assert isinstance(server, BaseWSGIServer)
         server.channel_class = _Channel
-        server.add_task = self._add_task  # type: ignore[method-assign]
+        server.add_task = self._add_task
         self._server, self._queue = server, queue
         self._doorman = _Doorman()
         self._ends = False
