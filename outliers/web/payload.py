@@ -18,6 +18,7 @@ FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 FIELDS = ("query", "data", "model", "metric", "k", "lead_in", "judge_from", "mode")
 MODES = ("whole", "causal")
+LEAST, MOST = 1e-6, 1e6  # of a number above 0
 DEEPEST = 100  # levels of nesting; a real query has about ten, and what walks it must not run out of stack
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -154,15 +155,20 @@ def _hint(value: str | bytes) -> str:
 
 
 def _loads(raw: bytes, what: str) -> Any:
-    """Parse JSON; what Python's own writer adds to it (NaN, Infinity) is read too, as values that are no numbers."""
+    """Parse JSON; what Python's own writer adds to it (NaN, Infinity) is read too, as values that are no numbers.
+
+    Python also reads half a character ("\\ud800") where orjson does not; no answer could name it.
+    """
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         reason = f"{exc.msg} at position {exc.pos}" if getattr(exc, "msg", "") else "cut off or garbled"
     try:
         if b"NaN" in raw or b"Infinity" in raw:
-            return json.loads(raw)
-    except (ValueError, RecursionError):
+            value = json.loads(raw, parse_int=lambda digits: int(digits) if len(digits) < 19 else float(digits))
+            orjson.dumps(value)
+            return value
+    except (ValueError, TypeError, RecursionError):
         pass
     raise InvalidRequest(f"{what} is not JSON: {reason}.")
 
@@ -190,14 +196,15 @@ def _text(value: Any, name: str) -> str | None:
 
 
 def _positive(value: Any, name: str) -> float | None:
+    """Read a number above 0 whose square is one too, in float32."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise InvalidRequest(f"'{name}' must be a number above 0.")
+    if not LEAST <= number <= MOST:
+        raise InvalidRequest(f"'{name}' must be a number above 0 (from {LEAST:g} to {MOST:g}).")
     return number
 
 

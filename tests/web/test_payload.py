@@ -84,6 +84,8 @@ def test_any_form_body_is_read_or_refused(body: bytes):
         ({"query": TEXT, "k": "nan"}, "'k' must be a number above 0"),
         ({"query": TEXT, "k": "1e999"}, "'k' must be a number above 0"),
         ({"query": TEXT, "k": "three"}, "'k' must be a number above 0"),
+        ({"query": TEXT, "k": "1e308"}, "from 1e-06 to 1e\\+06"),
+        ({"query": TEXT, "k": "1e-320"}, "from 1e-06 to 1e\\+06"),
         ({"query": TEXT, "mode": "live"}, "'mode' must be one of whole and causal"),
         ({"query": TEXT, "judge_from": "2026-01-01T00:00:00Z"}, "goes with 'data'"),
     ],
@@ -102,6 +104,8 @@ def test_malformed_fields_are_named(fields: dict, said: str):
         (b'{"query": {}, "model": 5}', "'model' must be text"),
         (b'{"query": {}, "k": true}', "'k' must be a number"),
         (b'{"query": {}, "k": [1]}', "'k' must be a number"),
+        (b'{"data": [NaN], "model": "\\ud800"}', "not JSON"),
+        (b'{"data": [{"timestamp": "2026-01-01", "result": {"\\ud800": NaN}}]}', "not JSON"),
     ],
 )
 def test_malformed_json_is_named(body: bytes, said: str):

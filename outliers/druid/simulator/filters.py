@@ -46,7 +46,7 @@ def check(filter: Any) -> None:
         if filter.get("field") is None:
             raise refusal.bad_value()
         check(filter["field"])
-    elif kind not in _KINDS:
+    elif not isinstance(kind, str) or kind not in _KINDS:
         raise refusal.unknown_type()
     else:
         for key in _REQUIRED.get(str(kind), ()):
