@@ -44,6 +44,9 @@ class Files(Protocol):
     def list(self, prefix: str) -> dict[str, File]:
         """Return what lies directly under `prefix` (ends in "/"), by path; metadata may be left out."""
 
+    def exists(self) -> bool:
+        """Tell whether anything was ever put here: a disk that is not mounted looks like an empty place."""
+
     def stat(self, path: str) -> File:
         """Raises NotFound."""
 
@@ -107,6 +110,10 @@ class Store:
             Key(key): Latest("", "", file.etag, file.size_bytes, file.modified)
             for key, file in self._listed("latest/", ".onnx").items()
         }
+
+    def exists(self) -> bool:
+        """Tell whether the store is there at all; one from which every model was deleted is."""
+        return self.files.exists()
 
     def head(self, name: str) -> Latest:
         """Return what is known of what `name` serves without reading it."""

@@ -42,6 +42,12 @@ class DirectoryFiles:
             except (FileNotFoundError, NotADirectoryError):
                 return {}
 
+    def exists(self) -> bool:
+        try:
+            return any(self.root.iterdir())
+        except OSError:
+            return False
+
     def stat(self, path: str) -> File:
         with _translated():
             return _file(os.stat(self.root / path))

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from outliers.errors import ModelInvalid, NotFound, StoreError
+from outliers.errors import ModelInvalid, NotFound, StoreError, StoreUnavailable
 from outliers.store.base import Latest, Store
 from outliers.store.names import Key, name_of
 
@@ -82,6 +82,8 @@ class Mirror:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             listing = self.store.latest()
+            if held and not listing and not self.store.exists():
+                raise StoreUnavailable("the store is empty, without so much as a folder: what is here is kept")
             gone = [key for key in self._keys_here() if key not in listing]
             changed = {key: listed for key, listed in listing.items() if not self._is_here(key, listed, held)}
             self._remove(gone)

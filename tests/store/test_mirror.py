@@ -190,6 +190,32 @@ def test_refresh_while_s3_is_down_keeps_what_is_here(s3_config: Config, here: Pa
     faulty.stop()
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty folder", "a file"])
+def test_refresh_where_the_stores_disk_is_gone_keeps_what_is_here(
+    directory_config: Config, here: Path, left: str
+) -> None:
+    store, disk = open_store(directory_config), Path(directory_config.store.directory)
+    publish(store, "a", b"a")
+    mirror = Mirror(store, str(here))
+    mirror.refresh()
+    disk.rename(disk.with_name("elsewhere"))
+    if left == "an empty folder":
+        disk.mkdir()
+    elif left == "a file":
+        disk.write_text("")
+    for again in (mirror, Mirror(store, str(here))):
+        report = again.refresh()
+        assert report.removed == 0 and "empty" in report.error and files(here) == {"a.onnx": b"a"}
+
+
+def test_refresh_of_a_store_whose_models_were_all_deleted_removes_them(store: Store, here: Path) -> None:
+    publish(store, "a", b"a")
+    mirror = Mirror(store, str(here))
+    mirror.refresh()
+    store.delete("a")
+    assert mirror.refresh().removed == 1 and files(here) == {}
+
+
 def test_refresh_with_wrong_digest_keeps_the_last_good(s3_config: Config, here: Path) -> None:
     store = open_store(s3_config)
     publish(store, "a", b"one")

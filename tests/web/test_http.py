@@ -173,6 +173,58 @@ def test_a_published_model_is_served_and_a_removed_one_is_not(executor: Executor
     wait_for(1)
 
 
+def test_a_store_that_goes_and_a_model_that_is_damaged_leave_the_last_good_one(tmp_path: Path, simulator: Simulator):
+    running = Executor(tmp_path, simulator.url, Detection={"stale_s": 1e9})
+    latest = running.store / "latest"
+    latest.mkdir(parents=True)
+    shutil.copy(DATA / f"{SENSOR}.onnx", latest)
+    with running:
+
+        def used() -> dict:
+            query = flow_query(*HOUR, context={"queryId": str(time.monotonic())})
+            answer = requests.post(f"{running.url}/calculate", json={"query": query, "model": SENSOR}).json()
+            assert answer["status"] == "success" and len(answer["prediction"]) == 60, answer
+            return answer["model"]
+
+        good = used()
+        assert good["kind"] == "autoencoder"
+        for damage in (b"", b"not a model", (DATA / f"{SENSOR}.onnx").read_bytes()[:90_000]):
+            (latest / "new").write_bytes(damage)
+            (latest / "new").replace(latest / f"{SENSOR}.onnx")
+            time.sleep(2.5)  # the mirror and then each worker look once a second
+            assert used() == good
+        shutil.rmtree(running.store)
+        running.store.write_text("a file where a folder was")
+        time.sleep(2.5)
+        assert used() == good
+        assert requests.get(f"{running.url}/ready").status_code == 200
+
+
+FAULTS = ["html", "garbage", "cut_off", "no_answer", "status"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_druid_that_answers_badly_is_a_500_in_our_words_and_forgotten_at_once(
+    executor: Executor, simulator: Simulator, fault: str
+):
+    question = {
+        "query": flow_query("2026-05-27T10:00:00Z", "2026-05-27T11:00:00Z"),
+        "metric": "any",
+        "k": 1 + len(fault),
+    }
+    setattr(simulator.faults, fault, 500 if fault == "status" else True)
+    try:
+        answer = requests.post(f"{executor.url}/calculate", json=question)
+        old = requests.post(f"{executor.url}/api/v1/outliers", json=question)
+    finally:
+        simulator.faults.clear()
+    for refused in (answer, old):
+        assert "Druid" in refused.json()["msg"] and "<" not in refused.text and "on purpose" not in refused.text
+    assert (answer.status_code, old.status_code) == (500, 200)
+    again = requests.post(f"{executor.url}/calculate", json=question)
+    assert again.status_code == 200 and len(again.json()["prediction"]) == 60, again.text
+
+
 def test_a_token_is_asked_for_where_one_is_configured(tmp_path: Path):
     with Executor(tmp_path, Server={"token": "s3cret-token"}) as executor:
         for path in ("/calculate", "/api/v1/outliers"):

@@ -40,7 +40,7 @@ class Load:
                 if answer.status_code != 200:
                     self.failures.append(answer.text)
                 self.answered += 1
-            except requests.ConnectionError as error:  # noqa: PERF203
+            except requests.RequestException as error:  # noqa: PERF203
                 if self.until_refused and "refused" in str(error).lower():
                     return
                 self.failures.append(repr(error))
@@ -68,6 +68,22 @@ def test_a_worker_that_dies_is_replaced_and_counted(tmp_path: Path):
         assert all(requests.post(f"{executor.url}/calculate", json=BODY).status_code == 200 for _ in range(20))
         wait_for(lambda: "outliers_worker_deaths_total 1.0" in requests.get(f"{executor.url}/metrics").text)
         assert executor.end() == 0
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_worker_that_is_killed_under_load_costs_only_what_it_had_in_hand(tmp_path: Path, keep_alive: bool):
+    clients = 6
+    with Executor(tmp_path) as executor:
+        load = Load(executor.url, clients=clients, keep_alive=keep_alive)
+        time.sleep(0.5)
+        killed = executor.workers()[0]
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: killed not in executor.workers() and len(executor.workers()) == 2)
+        before, lost = load.answered, len(load.failures)
+        wait_for(lambda: load.answered > before + 100)
+        load.stop()
+        assert lost <= clients and len(load.failures) == lost, load.failures
+        assert all("Error" in failure for failure in load.failures), "no answer was wrong, some never came"
 
 
 @pytest.mark.parametrize("keep_alive", [True, False])
