@@ -210,7 +210,7 @@ def test_a_druid_that_answers_badly_is_a_500_in_our_words_and_forgotten_at_once(
     question = {
         "query": flow_query("2026-05-27T10:00:00Z", "2026-05-27T11:00:00Z"),
         "metric": "any",
-        "k": 1 + len(fault),
+        "k": 1.5 + FAULTS.index(fault),
     }
     setattr(simulator.faults, fault, 500 if fault == "status" else True)
     try:
@@ -219,7 +219,8 @@ def test_a_druid_that_answers_badly_is_a_500_in_our_words_and_forgotten_at_once(
     finally:
         simulator.faults.clear()
     for refused in (answer, old):
-        assert "Druid" in refused.json()["msg"] and "<" not in refused.text and "on purpose" not in refused.text
+        assert "Druid" in refused.json().get("msg", ""), refused.text[-600:]
+        assert "<" not in refused.text and "on purpose" not in refused.text
     assert (answer.status_code, old.status_code) == (500, 200)
     again = requests.post(f"{executor.url}/calculate", json=question)
     assert again.status_code == 200 and len(again.json()["prediction"]) == 60, again.text
