@@ -60,26 +60,41 @@ def test_a_store_that_is_away_leaves_models_serving_and_is_caught_up_with(
     faults.add("MinIO stopped, and back with the same data", f"right, old model; training: {outcome}", seconds)
 
 
-def test_wrong_credentials_are_told_and_the_executor_answers_without_models(
-    system: System, tried: Executor, faults: FaultTable
+def test_refused_credentials_are_told_and_models_come_when_they_are_accepted(
+    s3: Place, system: System, tried: Executor, faults: FaultTable
 ) -> None:
-    wrong = "not-the-secret-of-anyone"
-    other = System(system.folder / "wrong", system.sections)
-    other.configure({"AWS": {"s3_private_key": wrong}, "Consul": {"enabled": "false"}})
+    """An executor that starts meanwhile has no models; the secret of the configuration is shown to nobody."""
+    minio = ours(s3, Minio)
+    restart(minio, "what-our-configuration-does-not-know")
+    other = System(system.folder / "refused", system.sections)
+    other.configure({"Consul": {"enabled": "false"}})
     try:
         executor = other.serve()
         executor.wait_ready()
         answer = executor.calculate(QUERY)
-        assert answer.status == 200
-        assert answer.body["model"]["kind"] == "baseline"
+        assert (answer.status, answer.body["model"]["kind"]) == (200, "baseline")
         assert answer.body["model"]["reason"]
+        assert tried.calculate(QUERY).body["model"]["name"] == SENSOR  # from its mirror
         outcome = outcome_of(other)
         assert outcome.startswith("failed: S3 refuses the credentials"), outcome
+        restart(minio, minio.secret)
+        begin = time.monotonic()
+        wait_until(lambda: bool(version_served(executor)), 30, "the models", [executor.process])
+        assert executor.calculate(QUERY).body["model"]["name"] == SENSOR
+        seconds = time.monotonic() - begin
         logs = "".join(each.log.read_text() for each in other.processes)
-        assert wrong not in logs + json.dumps(answer.body) + outcome
+        assert minio.secret not in logs + json.dumps(answer.body) + outcome
     finally:
         other.close()
-    faults.add("MinIO: wrong credentials", f"answered without a model; training: {outcome}", None)
+        restart(minio, minio.secret)
+    told = f"{answer.body['model']['reason']}; training: {outcome}"
+    faults.add("MinIO refuses our credentials, then accepts them", told, seconds)
+
+
+def restart(minio: Minio, secret: str) -> None:
+    minio.kill()
+    minio.accept(secret)
+    minio.start()
 
 
 def test_of_two_trainers_that_publish_one_name_at_once_one_wins(
@@ -88,9 +103,11 @@ def test_of_two_trainers_that_publish_one_name_at_once_one_wins(
     forget(system)
     with ThreadPoolExecutor(2) as pool:
         outcomes = sorted(pool.map(lambda _: outcome_of(system), range(2)))
+    begin = time.monotonic()
     kept, published = outcomes
     version = published.split()[1].rstrip(":")
     assert published.startswith("published "), outcomes
     assert kept.startswith(f"kept {version}: lost the race"), outcomes
     wait_until(lambda: version_served(tried) == version, 30, "the winner", [tried.process])
-    faults.add("two trainers publish one name at once", f"one published, the other: {kept.replace(version, '…')}", 0.0)
+    told = f"one published, the other: {kept.replace(version, '…')}"
+    faults.add("two trainers publish one name at once", told, time.monotonic() - begin)

@@ -45,7 +45,8 @@ def serve() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background deaf to Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         obtain() if arguments == ["--obtain"] else serve()
     except KeyboardInterrupt:
