@@ -186,7 +186,7 @@ class Queries(Parts):
         if kind < 0.25:
             zone = timezone(timedelta(hours=2))
             return f"{start.astimezone(zone).isoformat()}/{end.astimezone(zone).isoformat()}"
-        if kind < 0.3:
+        if kind < 0.3 and bucket_s >= 60:
             return f"P1D/{end:%Y-%m-%dT%H:%M:%S}"
         if kind < 0.35 and bucket_s >= 1800:
             return f"{start:%Y-%m-%d}/{rng.choice(('P1M', 'P2W', 'P1DT6H'))}"

@@ -33,7 +33,7 @@ time.sleep(600)
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, or while it is read
         return False
     return state != "Z"  # ended, and only its parent has not looked yet
 
