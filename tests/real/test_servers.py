@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -135,10 +136,26 @@ def redis_alone(alone: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return alone
 
 
-def launched(environ: dict[str, str], told: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.real.servers", *arguments]
-    with open(told, "w") as file:
-        return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=file, stderr=file, start_new_session=True)
+Launch = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start the launcher, its words going to `told`; whatever becomes of the test, it is gone in the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(environ: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.real.servers", *arguments]
+        with open(tmp_path / "told", "w") as told:
+            started.append(
+                subprocess.Popen(command, cwd=ROOT, env=environ, stdout=told, stderr=told, start_new_session=True)
+            )
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
 
 
 def refuses(port: int) -> bool:
@@ -151,10 +168,10 @@ def refuses(port: int) -> bool:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_servers_for_a_person_tell_what_to_use_and_end_with_their_launcher(
-    end: signal.Signals, redis_alone: dict[str, str], tmp_path: Path
+    end: signal.Signals, redis_alone: dict[str, str], launch: Launch, tmp_path: Path
 ) -> None:
     told = tmp_path / "told"
-    person = launched(redis_alone, told)
+    person = launch(redis_alone)
     wait_until(lambda: "Ctrl-C" in told.read_text(), 30, "the servers")
     text = told.read_text()
     assert "no druid: `java` is not installed" in text and "no consul: `go` is not installed" in text
@@ -168,11 +185,13 @@ def test_servers_for_a_person_tell_what_to_use_and_end_with_their_launcher(
         assert list((tmp_path / "rb-aioutliers-servers" / "runs").iterdir()) == []
 
 
-def test_a_build_dies_with_its_run_and_the_next_one_starts_afresh(alone: dict[str, str], tmp_path: Path) -> None:
+def test_a_build_dies_with_its_run_and_the_next_one_starts_afresh(
+    alone: dict[str, str], launch: Launch, tmp_path: Path
+) -> None:
     cache, go, told = tmp_path / "rb-aioutliers-servers", tmp_path / "bin" / "go", tmp_path / "told"
     go.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec {shutil.which('sleep')} 600\n")
     go.chmod(0o755)
-    run = launched(alone, told, "--obtain")
+    run = launch(alone, "--obtain")
     wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), 30, "the build")
     builder = int((tmp_path / "pid").read_text())
     assert alive(builder)
@@ -181,15 +200,15 @@ def test_a_build_dies_with_its_run_and_the_next_one_starts_afresh(alone: dict[st
     wait_until(lambda: not alive(builder), 10, "the end of the build")
     assert len(list(cache.glob(".minio-*"))) == 1
     go.write_text("#!/bin/sh\necho built\n")
-    assert launched(alone, told, "--obtain").wait(30) == 0
+    assert launch(alone, "--obtain").wait(30) == 0
     assert sorted(each.name.partition("-")[0] for each in cache.iterdir() if each.is_dir()) == ["consul", "minio"]
     assert "no druid: `java` is not installed" in told.read_text() and "obtaining minio" in told.read_text()
 
 
-def test_a_build_that_fails_is_told_with_its_last_words(alone: dict[str, str], tmp_path: Path) -> None:
+def test_a_build_that_fails_is_told_with_its_last_words(alone: dict[str, str], launch: Launch, tmp_path: Path) -> None:
     go, told = tmp_path / "bin" / "go", tmp_path / "told"
     go.write_text("#!/bin/sh\necho no network today >&2\nexit 1\n")
     go.chmod(0o755)
-    assert launched(alone, told, "--obtain").wait(30) == 1
+    assert launch(alone, "--obtain").wait(30) == 1
     assert "`" + str(go) + " build` failed in minio:\nno network today" in told.read_text()
     assert "Traceback" not in told.read_text()
