@@ -10,12 +10,13 @@ from __future__ import annotations
 import signal
 import sys
 
+from outliers.times import instant_text
 from tests.real.servers.druid import Druid
 from tests.real.servers.fleet import VARIABLES, Fleet, ini, obtain_all, sections_for
 from tests.real.servers.loading import Loader
 from tests.real.servers.minio import Minio
 from tests.real.servers.obtain import ObtainFailed
-from tests.real.traffic import load_traffic
+from tests.real.traffic import NAMES, NOW_S, load_traffic
 
 BUCKET = "outliers"
 
@@ -28,15 +29,19 @@ def obtain() -> None:
 def serve() -> None:
     with Fleet() as fleet:
         for kind in VARIABLES:
+            print(f"starting {kind}", file=sys.stderr)
             place = fleet.place(kind)
             if place.missing:
                 print(f"no {kind}: {place.missing}", file=sys.stderr)
             if isinstance(place.server, Minio):
                 place.server.make_bucket(BUCKET)
             if isinstance(place.server, Druid):
+                print(f"loading three weeks of {', '.join(NAMES)}", file=sys.stderr)
                 load_traffic(Loader(place.server.coordinator_url, place.url), fleet.folder)
         sections = sections_for({kind: fleet.place(kind) for kind in VARIABLES}, BUCKET)
-        print("# The service's config.ini for these servers:\n")
+        print(
+            f"# The service's config.ini for these servers; Druid's newest event is of {instant_text(NOW_S * 1000)}:\n"
+        )
         print(ini(sections))
         print("# For `make test-real` in another shell:\n")
         print("\n".join(fleet.exports()))
