@@ -31,10 +31,9 @@ class Minio(SingleServer):
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         addresses = ["--address", f"127.0.0.1:{self.port}", "--console-address", f"127.0.0.1:{console}"]
-        certificates = ["--certs-dir", str(folder / "certs")]  # by default a folder in the user's home
-        environ = {**os.environ, "MINIO_ROOT_USER": self.user, "MINIO_UPDATE": "off"}
-        command = [str(program), "server", *addresses, *certificates, str(data)]
-        self.process = Process(command, folder / "minio.log", environ=environ)
+        home = {"HOME": str(folder)}  # it makes a folder there
+        environ = {**os.environ, **home, "MINIO_ROOT_USER": self.user, "MINIO_UPDATE": "off"}
+        self.process = Process([str(program), "server", *addresses, str(data)], folder / "minio.log", environ=environ)
         self.accept(self.secret)
 
     def accept(self, secret: str) -> None:
