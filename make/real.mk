@@ -3,6 +3,7 @@
 
 .PHONY: test-real
 test-real: $(VENV)/.dev system  ## the whole system on real servers, fetched once into a cache (JDK 17, Maven, Go)
+	$(PY) -m tests.real.servers --obtain
 	$(PY) -m pytest tests/real -o addopts="-q --strict-markers" -p no:cacheprovider -rs --timeout 600 $(ARGS)
 
 .PHONY: servers

@@ -43,17 +43,20 @@ def events(random_events: RandomEvents) -> list[dict[str, Any]]:
 def test_mistakes_in_a_query_are_refusals_with_druids_class(client: Druid, random_events: RandomEvents) -> None:
     queries = Queries(SEED + 2)
     judged: Counter[str] = Counter()
-    while sum(judged.values()) < 100:
+    while sum(judged.values()) < 150:
         query = queries.bad()
-        if not isinstance(query, dict) or "timeout" in query.get("context", {}):
-            continue  # no JSON leaves the client, and it sets the time-out itself
+        if not isinstance(query, dict) or not isinstance(query.get("context", {}), dict) or query.get("context"):
+            continue  # no JSON leaves the client, and it writes the context itself
         text = on_random_events(json.dumps(query))
         answer = requests.post(random_events.url, text, headers={"Content-Type": "application/json"}, timeout=30)
-        with pytest.raises(DruidRefused) as told:
+        told = answer.json()["errorClass"] if answer.status_code != 200 else "fine after all"
+        if not told.startswith(("com.fasterxml.jackson.", "java.lang.IllegalArgument")):
+            continue  # Druid stumbles over it itself, or does not mind
+        with pytest.raises(DruidRefused) as refused:
             client.query(json.loads(text))
-        assert answer.json()["errorClass"] in str(told.value)
-        judged[answer.json()["errorClass"]] += 1
-    assert len(judged) > 2
+        assert told in str(refused.value)
+        judged[told] += 1
+    assert len(judged) > 3
 
 
 def test_a_query_that_takes_too_long_is_a_time_out(client: Druid) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,7 +34,7 @@ time.sleep(600)
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, or while it is read
         return False
     return state != "Z"  # ended, and only its parent has not looked yet
 
@@ -118,26 +119,96 @@ def test_what_a_killed_run_wrote_is_removed_by_the_next(tmp_path: Path, monkeypa
     assert not first.folder.exists()
 
 
-def test_servers_for_a_person_tell_what_to_use_and_end_with_ctrl_c(tmp_path: Path) -> None:
-    """With Redis alone to be had, so that it is quick; the rest is told as missing."""
+@pytest.fixture
+def alone(tmp_path: Path) -> dict[str, str]:
+    """An environment with an empty cache and nothing on the PATH; tests put into `bin` what is to be had."""
+    (tmp_path / "bin").mkdir()
+    return {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+
+
+@pytest.fixture
+def redis_alone(alone: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """Redis alone is to be had, so that it is quick."""
     redis_server = shutil.which("redis-server")
     if redis_server is None:
         pytest.skip("`redis-server` is not installed")
-    (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "redis-server").symlink_to(redis_server)
-    environ = {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "tests.real.servers"]
-    with open(tmp_path / "told", "w") as told:
-        person = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=told, stderr=told, start_new_session=True)
-    wait_until(lambda: "Ctrl-C" in (tmp_path / "told").read_text(), 30, "the servers")
-    text = (tmp_path / "told").read_text()
+    return alone
+
+
+Launch = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start the launcher, its words going to `told`; whatever becomes of the test, it is gone in the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(environ: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.real.servers", *arguments]
+        with open(tmp_path / "told", "w") as told:
+            started.append(
+                subprocess.Popen(command, cwd=ROOT, env=environ, stdout=told, stderr=told, start_new_session=True)
+            )
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_servers_for_a_person_tell_what_to_use_and_end_with_their_launcher(
+    end: signal.Signals, redis_alone: dict[str, str], launch: Launch, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    person = launch(redis_alone)
+    wait_until(lambda: "Ctrl-C" in told.read_text(), 30, "the servers")
+    text = told.read_text()
     assert "no druid: `java` is not installed" in text and "no consul: `go` is not installed" in text
     port = int(text.partition("rd_port = ")[2].split()[0])
-    assert f"export OUTLIERS_TEST_REDIS_URL='redis://:{quote(RedisServer.password)}@127.0.0.1:{port}'" in text
-    with socket.create_connection(("127.0.0.1", port), 5):
-        pass
-    person.send_signal(signal.SIGINT)
-    assert person.wait(20) == 0
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), 5)
-    assert list((tmp_path / "rb-aioutliers-servers" / "runs").iterdir()) == []
+    assert f"export OUTLIERS_TEST_REDIS_URL='redis://:{quote(RedisServer.secret)}@127.0.0.1:{port}'" in text
+    assert not refuses(port)
+    person.send_signal(end)
+    assert person.wait(20) == (-end if end == signal.SIGKILL else 0)
+    wait_until(lambda: refuses(port), 10, "the end of Redis")
+    if end != signal.SIGKILL:  # after that one, the next run removes what is left
+        assert list((tmp_path / "rb-aioutliers-servers" / "runs").iterdir()) == []
+
+
+def test_a_build_dies_with_its_run_and_the_next_one_starts_afresh(
+    alone: dict[str, str], launch: Launch, tmp_path: Path
+) -> None:
+    cache, go, told = tmp_path / "rb-aioutliers-servers", tmp_path / "bin" / "go", tmp_path / "told"
+    go.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec {shutil.which('sleep')} 600\n")
+    go.chmod(0o755)
+    run = launch(alone, "--obtain")
+    wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), 30, "the build")
+    builder = int((tmp_path / "pid").read_text())
+    assert alive(builder)
+    run.kill()
+    run.wait()
+    wait_until(lambda: not alive(builder), 10, "the end of the build")
+    assert len(list(cache.glob(".minio-*"))) == 1
+    go.write_text("#!/bin/sh\necho built\n")
+    assert launch(alone, "--obtain").wait(30) == 0
+    assert sorted(each.name.partition("-")[0] for each in cache.iterdir() if each.is_dir()) == ["consul", "minio"]
+    assert "no druid: `java` is not installed" in told.read_text() and "obtaining minio" in told.read_text()
+
+
+def test_a_build_that_fails_is_told_with_its_last_words(alone: dict[str, str], launch: Launch, tmp_path: Path) -> None:
+    go, told = tmp_path / "bin" / "go", tmp_path / "told"
+    go.write_text("#!/bin/sh\necho no network today >&2\nexit 1\n")
+    go.chmod(0o755)
+    assert launch(alone, "--obtain").wait(30) == 1
+    assert "`" + str(go) + " build` failed in minio:\nno network today" in told.read_text()
+    assert "Traceback" not in told.read_text()

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests.real.conftest import SEED, RandomEvents, on_random_events
+from tests.real.random_parts import counts_distinct, named
 from tests.real.random_queries import Queries
 from tests.real.servers.process import Process, free_ports, wait_until
 from tests.real.system import ROOT
@@ -58,19 +59,10 @@ def answers(url: str) -> bool:
 
 def distinct_counts(query: Any) -> set[str]:
     """Name what in a row comes from a distinct count, which both estimate."""
-    names: set[str] = set()
-
-    def visit(part: Any) -> None:
-        if isinstance(part, dict):
-            if part.get("type") in ("hyperUnique", "hyperUniqueCardinality"):
-                names.add(part["name"])
-            for each in part.values():
-                visit(each)
-        elif isinstance(part, list):
-            for each in part:
-                visit(each)
-
-    visit(query)
+    names = {named(each) for each in query.get("aggregations", ()) if counts_distinct(each)}
+    for post in query.get("postAggregations", ()):
+        if names.intersection(each["fieldName"] for each in (post, *post.get("fields", ())) if "fieldName" in each):
+            names.add(post["name"])
     return names
 
 
@@ -88,9 +80,10 @@ def same(real: Any, simulated: Any, estimated: set[str], key: str = "") -> bool:
 
 
 def orders_by_estimate(query: Any) -> bool:
-    metric = query.get("metric")
-    name = metric.get("metric") if isinstance(metric, dict) else metric
-    return name in distinct_counts(query)
+    order = query.get("metric")
+    while isinstance(order, dict):
+        order = order.get("metric")
+    return order in distinct_counts(query)
 
 
 def test_random_queries_are_answered_by_the_simulator_as_by_druid(both: Both) -> None:

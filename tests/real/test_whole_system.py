@@ -13,7 +13,7 @@ from tests.real.conftest import Trained
 from tests.real.servers.consul import SERVICE, instances
 from tests.real.servers.fleet import Place
 from tests.real.servers.process import wait_until
-from tests.real.system import Executor, Query, System, between, flow_query, seconds_of
+from tests.real.system import ROOT, Executor, Query, System, between, flow_query, seconds_of
 from tests.real.traffic import DAYS, NOW_S, OUTAGE, Loaded
 
 DAY_S = 86_400
@@ -73,8 +73,15 @@ def test_a_registered_executor_becomes_passing_in_consul(executor: Executor, sys
     assert f"http://{service['Address']}:{service['Port']}" == executor.url
 
 
-def test_the_example_query_is_answered_by_the_sensors_model(executor: Executor, druid: Place) -> None:
-    query = flow_query(SENSOR, between(NOW_S - 5 * 3600, NOW_S - 4 * 3600))
+def readme_query(sensor: str, interval: str) -> Query:
+    """The first query that the README shows, of another sensor and time."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    query, _ = json.JSONDecoder().raw_decode(text[text.index('"query": {') + len('"query": ') :])
+    return {**query, "intervals": interval, "filter": {**query["filter"], "value": sensor}}
+
+
+def test_the_readmes_query_is_answered_by_the_sensors_model(executor: Executor, druid: Place) -> None:
+    query = readme_query(SENSOR, between(NOW_S - 5 * 3600, NOW_S - 4 * 3600))
     answer = executor.calculate(query)
     assert answer.status == 200, answer.body
     assert answer.body["status"] == "success"

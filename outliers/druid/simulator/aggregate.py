@@ -39,8 +39,6 @@ def check_aggregations(aggregations: Any, posts: Any) -> None:
     """Raise the Refusal that Druid answers to aggregations that it cannot read."""
     names = [_check_aggregation(item) for item in _list(aggregations)]
     for item in _list(posts):
-        if not isinstance(item, Mapping):
-            raise refusal.wrong_shape()
         names.append(_check_post(item, names, named=True))
     if len(set(names)) < len(names):
         raise refusal.bad_value()
@@ -54,9 +52,16 @@ def _list(value: Any) -> Sequence[Any]:
     return value
 
 
-def _check_aggregation(item: Any) -> str:
+def _check_object(item: Any) -> None:
+    """An object with a type belongs here."""
+    if item is None:
+        raise refusal.bad_value()
     if not isinstance(item, Mapping):
-        raise refusal.wrong_shape()
+        raise refusal.wrong_shape() if isinstance(item, list) else refusal.unknown_type()
+
+
+def _check_aggregation(item: Any) -> str:
+    _check_object(item)
     kind, name = item.get("type"), item.get("name")
     if kind == "filtered":
         if item.get("aggregator") is None or item.get("filter") is None:
@@ -72,16 +77,13 @@ def _check_aggregation(item: Any) -> str:
         raise refusal.bad_value()
     if kind in _NUMERIC and (item.get("fieldName") is None) == (item.get("expression") is None):
         raise refusal.bad_value()
-    if kind == "hyperUnique" and item.get("fieldName") is None:
-        raise refusal.bad_value()
     if kind == "cardinality" and not (item.get("fields") or item.get("fieldNames")):
         raise refusal.bad_value()
     return str(name)
 
 
 def _check_post(item: Any, known: Sequence[str], named: bool = False) -> str:
-    if not isinstance(item, Mapping):
-        raise refusal.wrong_shape()
+    _check_object(item)
     kind, name = item.get("type"), item.get("name")
     if kind not in _POSTS:
         raise refusal.unknown_type()
@@ -181,12 +183,19 @@ class _Numeric:
         use = part.mask
         if numbers.null is not None:
             use = ~numbers.null if use is None else use & ~numbers.null
+        self._see_words(part)
         values, bucket = numbers.values.astype(self._dtype, copy=False), part.bucket
         if use is not None:
             values, bucket = values[use], bucket[use]
         if len(values):
             _tally(self._seen, bucket)
             _reduce(self._how, self._total, values, bucket)
+
+    def _see_words(self, part: Selected) -> None:
+        """A text that is no number adds nothing, and yet a bucket that has one is not null."""
+        words = part.columns.words(str(self._item.get("fieldName")))
+        if words is not None:
+            _tally(self._seen, part.bucket[words if part.mask is None else words & part.mask])
 
     def values(self) -> Values:
         result: Values = self._total.tolist()
@@ -203,6 +212,11 @@ def written(value: Any) -> Any:
     if type(value) is float and not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def read(value: Any) -> Any:
+    """The inverse of `written`."""
+    return float(value) if isinstance(value, str) else value
 
 
 def _reduce(how: str, total: NDArray[Any], values: NDArray[Any], bucket: NDArray[np.int64]) -> None:
@@ -230,6 +244,8 @@ class _Distinct:
 
     def add(self, part: Selected) -> None:
         if self._item["type"] == "hyperUnique":
+            if self._item.get("fieldName") is None:
+                raise refusal.failed("java.lang.NullPointerException", "null")
             self._sketched(part, str(self._item["fieldName"]))
         else:
             self._hashed(part)
@@ -273,6 +289,14 @@ def _quotient(left: float, right: float) -> float:
     return left / right
 
 
+def _as_long(value: float) -> int:
+    """Java's cast."""
+    if not math.isfinite(value):
+        return 0 if value != value else _LONG[value > 0]
+    return int(value)
+
+
+_LONG = (-(1 << 63), (1 << 63) - 1)
 _ARITHMETIC: dict[Any, Callable[[float, float], float]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -281,11 +305,11 @@ _ARITHMETIC: dict[Any, Callable[[float, float], float]] = {
     "quotient": _quotient,
     "pow": lambda a, b: float(a) ** b,
 }
-_GREATEST = {
+_GREATEST: dict[Any, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
     "doubleGreatest": (max, float),
-    "longGreatest": (max, int),
+    "longGreatest": (max, _as_long),
     "doubleLeast": (min, float),
-    "longLeast": (min, int),
+    "longLeast": (min, _as_long),
 }
 _FIELDS = ("fieldAccess", "finalizingFieldAccess", "hyperUniqueCardinality")
 _POSTS = {"arithmetic", "constant", "expression", *_FIELDS, *_GREATEST}
@@ -297,7 +321,7 @@ def post_aggregated(item: Mapping[str, Any], row: Row) -> Any:
     if kind == "constant":
         return item.get("value")
     if kind in _FIELDS:
-        return row.get(str(item.get("fieldName")))
+        return read(row.get(str(item.get("fieldName"))))
     if kind == "expression":
         return _scalar(str(item.get("expression")), row)
     parts = [post_aggregated(field, row) for field in item.get("fields") or ()]

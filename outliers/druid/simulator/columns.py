@@ -53,6 +53,13 @@ class Columns:
             return _parsed(self.block.texts[name])
         return None
 
+    def words(self, name: str) -> Optional[NDArray[np.bool_]]:
+        """Which rows have a text that is no number, bool [R]; None of a column that is no dimension."""
+        if name in self._virtual or name not in self.block.texts:
+            return None
+        column = self.block.texts[name]
+        return np.array([text is not None and np.isnan(_number(text)) for text in column.values])[column.codes]
+
     def sketch(self, name: str) -> Optional[Sketch]:
         return self.block.sketches.get(name)
 

@@ -25,13 +25,14 @@ from outliers.druid.simulator.aggregate import (
 )
 from outliers.druid.simulator.columns import Columns
 from outliers.druid.simulator.filters import matching, sensors_of
-from outliers.druid.simulator.reading import Asked, Grid, Milliseconds, limit_of, read, whole
+from outliers.druid.simulator.reading import Asked, Grid, Milliseconds, limit_of, read, threshold_of
 from outliers.druid.simulator.table import DAY_MS, Table
 from outliers.druid.simulator.topn import rank_of, ranked
 from outliers.series import Interval, distinct
 from outliers.times import instant_text, offsets_s
 
 Rows = list[dict[str, Any]]
+_COMPOSED = ("union", "query", "join", "lookup", "inline", "unnest", "filter", "globalTable")
 
 
 class Answer(NamedTuple):
@@ -65,7 +66,7 @@ class Engine:
         rows = kinds[kind](query, asked)
         asked.keep_time()
         context: dict[str, Any] = {}
-        limit = whole(asked.context.get("uncoveredIntervalsLimit"))
+        limit = asked.uncovered_limit()
         if limit and kind != "timeBoundary":
             uncovered = _uncovered(asked)
             context["uncoveredIntervals"] = [str(interval) for interval in uncovered[:limit]]
@@ -77,11 +78,13 @@ class Engine:
             kind = source.get("type")
             if kind == "union" and isinstance(source.get("dataSources"), list):
                 return [table for part in source["dataSources"] for table in self._tables_of(part)]
-            if kind not in ("table", "union"):
-                raise refusal.unknown_type()
-            source = source.get("name")
-        if not isinstance(source, str) or not source:
+            if kind in _COMPOSED:
+                raise refusal.unsupported(f"a data source of type {kind}")
+            source = source.get("name")  # a type that Druid does not know is a table
+        if source is None:
             raise refusal.bad_value()
+        if not isinstance(source, str):
+            raise refusal.wrong_shape()
         table = self._tables.get(source)
         return [] if table is None else [table]
 
@@ -90,8 +93,7 @@ def _timeseries(query: Mapping[str, Any], asked: Asked) -> Rows:
     limit = limit_of(query)
     starts = _starts(asked)
     if not len(starts) and asked.grid == Grid() and not asked.is_set("skipEmptyBuckets"):
-        # Nothing in one bucket is still a bucket, stamped with the start of the interval.
-        starts = np.array([interval.start_ms for interval in asked.intervals[:1]], np.int64)
+        starts = _start_of_nothing(asked)
     filled, table = Count(len(starts)), _Table(query, len(starts))
     for part in _selected(asked, starts):
         filled.add(part)
@@ -102,7 +104,7 @@ def _timeseries(query: Mapping[str, Any], asked: Asked) -> Rows:
     if asked.descending:
         order = order[::-1]
     order = order[:limit]
-    stamps, rows = _stamps(starts, asked), table.rows()
+    stamps, rows = _stamps(starts, asked.grid.zone), table.rows()
     result: Rows = [{"timestamp": stamps[i], "result": rows[i]} for i in order]
     if asked.is_set("grandTotal"):
         result.append({"timestamp": None, "result": _grand_total(query, asked, starts, order)})
@@ -114,7 +116,7 @@ def _grand_total(query: Mapping[str, Any], asked: Asked, starts: Milliseconds, o
     if not order:
         row = {output_name(each): 0.0 if is_sketch(each) else None for each in query.get("aggregations") or ()}
         for post in query.get("postAggregations") or ():
-            row[post["name"]] = post_aggregated(post, row)
+            row[post["name"]] = written(post_aggregated(post, row))
         return row
     kept, table = np.zeros(len(starts), bool), _Table(query, 1)
     kept[list(order)] = True
@@ -126,9 +128,7 @@ def _grand_total(query: Mapping[str, Any], asked: Asked, starts: Milliseconds, o
 
 def _top_n(query: Mapping[str, Any], asked: Asked) -> Rows:
     dimension, name = _dimension(query.get("dimension"))
-    threshold = whole(query.get("threshold"))
-    if threshold is None or threshold <= 0:
-        raise refusal.bad_value()
+    threshold = threshold_of(query)
     items = [*(query.get("aggregations") or ()), *(query.get("postAggregations") or ())]
     rank = rank_of(query.get("metric"), {output_name(each) for each in items})
     starts = _starts(asked)
@@ -145,8 +145,10 @@ def _top_n(query: Mapping[str, Any], asked: Asked) -> Rows:
         table.add(part)
     rows, counts = table.rows(), filled.total.reshape(len(starts), len(values))
     result = []
-    for i, stamp in enumerate(_stamps(starts, asked)):
+    for i, stamp in enumerate(_top_n_stamps(starts, asked)):
         entries = [{**rows[i * len(values) + j], name: values[j]} for j in np.flatnonzero(counts[i]).tolist()]
+        if threshold < 0:
+            raise refusal.failed("java.lang.IllegalArgumentException", "limit is negative")
         result.append({"timestamp": stamp, "result": ranked(entries, name, rank)[:threshold]})
     return result
 
@@ -201,10 +203,17 @@ class _Table:
 
 
 def _starts(asked: Asked) -> Milliseconds:
-    """Starts of the buckets that are answered.
+    """Starts of the buckets that are answered; `all` is stamped with the first (descending: last) answered time."""
+    starts = _reached(asked)
+    if asked.grid == Grid() and starts:
+        return (max if asked.descending else min)(starts)
+    return distinct(np.concatenate(starts)) if starts else np.empty(0, np.int64)
 
-    A segment answers for the time from its first row to the end of its last row's bucket (Druid's CursorGranularizer);
-    `all` is stamped with the start of the first (descending: last) such time.
+
+def _reached(asked: Asked) -> list[Milliseconds]:
+    """Starts of the buckets that each segment answers for, in each interval.
+
+    That is the time from its first row to the end of its last row's bucket (Druid's CursorGranularizer).
     """
     starts: list[Milliseconds] = []
     stamped_by_match = asked.grid == Grid() and asked.is_set("skipEmptyBuckets")
@@ -215,9 +224,20 @@ def _starts(asked: Asked) -> Milliseconds:
                 high = min(end_ms, segment.end_ms, asked.grid.bucket_end(segment.last_ms))
                 if low < high and not (stamped_by_match and not _any(asked, table, low, high)):
                     starts.append(asked.grid.starts(low, high))
-    if asked.grid == Grid() and starts:
-        return (max if asked.descending else min)(starts)
-    return distinct(np.concatenate(starts)) if starts else np.empty(0, np.int64)
+    return starts
+
+
+def _start_of_nothing(asked: Asked) -> Milliseconds:
+    """`all` over no row is still a bucket: it starts with the asked part of a segment, else with the interval."""
+    inside = [
+        max(start_ms, segment.start_ms)
+        for start_ms, end_ms in asked.intervals
+        for table in asked.tables
+        for segment in table.segments(start_ms, end_ms)
+    ]
+    choose = max if asked.descending else min
+    given = [each.start_ms for each in asked.intervals[:1]] or [0]
+    return np.array([choose(inside)] if inside else given, np.int64)
 
 
 def _any(asked: Asked, table: Table, start_ms: int, end_ms: int) -> bool:
@@ -244,11 +264,19 @@ def _selected(asked: Asked, starts: Milliseconds) -> Iterator[Selected]:
                 asked.keep_time()
 
 
-def _stamps(starts: Milliseconds, asked: Asked) -> list[str]:
-    if asked.grid.zone == "UTC":
+def _stamps(starts: Milliseconds, zone: str) -> list[str]:
+    if zone == "UTC":
         return [f"{text}Z" for text in np.datetime_as_string(starts.astype("M8[ms]")).tolist()]
-    offsets = offsets_s(asked.grid.zone, starts // 1000).tolist()
+    offsets = offsets_s(zone, starts // 1000).tolist()
     return [instant_text(at_ms, offset) for at_ms, offset in zip(starts.tolist(), offsets)]
+
+
+def _top_n_stamps(starts: Milliseconds, asked: Asked) -> list[str]:
+    """A bucket that is put together of several segments has the granularity's zone, one that comes from one has UTC."""
+    bucket, segments = np.unique(np.concatenate([*_reached(asked), starts]), return_counts=True)
+    together = set(bucket[segments > 2].tolist())
+    both = zip(starts.tolist(), _stamps(starts, "UTC"), _stamps(starts, asked.grid.zone))
+    return [local if at_ms in together else utc for at_ms, utc, local in both]
 
 
 def _edge(table: Table, asked: Asked, last: bool) -> Optional[int]:

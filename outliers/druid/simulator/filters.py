@@ -81,7 +81,8 @@ def _evaluate(filter: Mapping[str, Any], columns: Columns, unknown: bool, indexe
     if kind in ("true", "false"):
         return np.full(len(columns), kind == "true")
     if kind == "not":
-        return ~_evaluate(filter["field"], columns, not unknown, indexed)
+        inner = filter["field"]
+        return ~_evaluate(inner, columns, not unknown, indexed and _has_index(inner, columns))
     if kind in ("and", "or"):
         masks = [_evaluate(field, columns, unknown, indexed) for field in filter["fields"]]
         together: Mask = (np.logical_and if kind == "and" else np.logical_or).reduce(masks)
@@ -96,6 +97,17 @@ def _evaluate(filter: Mapping[str, Any], columns: Columns, unknown: bool, indexe
     if kind == "bound" and _compares_null(filter, columns, indexed):
         on_null = None
     return _apply(column, test, on_null, unknown)
+
+
+def _has_index(filter: Mapping[str, Any], columns: Columns) -> bool:
+    """Whether Druid can read all of a filter from indexes, which only texts have."""
+    kind = filter["type"]
+    if kind == "not":
+        return _has_index(filter["field"], columns)
+    if kind in ("and", "or"):
+        return all(_has_index(field, columns) for field in filter["fields"])
+    column = filter.get("dimension", filter.get("column"))
+    return kind != "expression" and column != "__time" and column not in columns.block.numbers
 
 
 def _extracted(column: Texts, function: Any) -> Texts:

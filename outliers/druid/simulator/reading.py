@@ -70,7 +70,20 @@ class Asked(NamedTuple):
 
     def is_set(self, key: str) -> bool:
         """Whether a flag of the context is on."""
-        return self.context.get(key) in (True, "true")
+        value = self.context.get(key)
+        if value is not None and not isinstance(value, (bool, str)):
+            raise refusal.bad_context(f"Expected key [{key}] to be a Boolean, but got [{value}]")
+        return value is True or str(value).lower() == "true"
+
+    def uncovered_limit(self) -> int:
+        """How many uncovered intervals the header may tell, 0 for none."""
+        value = self.context.get("uncoveredIntervalsLimit") or 0
+        limit = whole(value)
+        if limit is None:
+            raise refusal.bad_context(
+                f"Expected key [uncoveredIntervalsLimit] to be in integer format, but got [{value}]"
+            )
+        return limit
 
     def keep_time(self) -> None:
         """Raise the Refusal of a query that has run out of its time."""
@@ -86,8 +99,8 @@ def read(query: Mapping[str, Any], tables: Sequence[Table]) -> Asked:
     boundary = query.get("queryType") == "timeBoundary"
     intervals = () if boundary and query.get("intervals") is None else _intervals(query.get("intervals"))
     grid = Grid() if boundary else _grid(query.get("granularity"))
-    if query.get("descending") not in (None, True, False, "true", "false"):
-        raise refusal.bad_format()
+    if query.get("descending") not in (None, True, False, "true", "false", ""):
+        raise _no_scalar(query["descending"])
     context = query.get("context")
     if context is not None and not isinstance(context, Mapping):
         raise refusal.wrong_shape()
@@ -125,7 +138,8 @@ def _grid(value: Any) -> Grid:
             if value.get("period") is None:
                 raise refusal.bad_value()
             try:
-                Period.parse(str(value.get("period")))
+                Period.parse(str(value["period"]))
+                parse_instant_ms(str(value.get("origin") or "1970"))
             except ValueError as error:
                 raise refusal.bad_period() from error
     elif value is None:
@@ -144,13 +158,15 @@ def _grid(value: Any) -> Grid:
 
 def _duration(value: Mapping[str, Any]) -> Grid:
     length_ms = whole(value.get("duration"))
+    if length_ms is None and value.get("duration") is not None:
+        raise _no_scalar(value["duration"])
     if length_ms is None or length_ms <= 0:
         raise refusal.bad_value()
     origin = value.get("origin")
     try:
         anchor_ms = 0 if origin is None else parse_instant_ms(str(origin))
     except ValueError as error:
-        raise refusal.bad_value() from error
+        raise refusal.bad_period() from error
     return Grid(step=(length_ms, anchor_ms % length_ms))
 
 
@@ -171,10 +187,26 @@ def limit_of(query: Mapping[str, Any]) -> Optional[int]:
         return None
     limit = whole(value)
     if limit is None:
-        raise refusal.bad_format()
+        raise _no_scalar(value)
     if limit < 0:
         raise refusal.bad_value()
     return limit
+
+
+def threshold_of(query: Mapping[str, Any]) -> int:
+    """How many entries a topN gives; a negative number is refused once there are rows."""
+    value = query.get("threshold")
+    threshold = whole(value)
+    if threshold is None and value is not None:
+        raise _no_scalar(value)
+    if not threshold:
+        raise refusal.bad_value()
+    return threshold
+
+
+def _no_scalar(value: Any) -> refusal.Refusal:
+    """What is said of a value where a number or a flag belongs."""
+    return refusal.wrong_shape() if isinstance(value, (list, Mapping)) else refusal.bad_format()
 
 
 def whole(value: Any) -> Optional[int]:

@@ -96,6 +96,11 @@ def bad_context(message: str) -> Refusal:
     return _legacy(400, "Query context parse failed", kind, "INVALID_INPUT", message, None)
 
 
+def failed(error_class: str, message: str) -> Refusal:
+    """What a query runs into once there are rows."""
+    return _legacy(500, "Unknown exception", error_class, "RUNTIME_FAILURE", message, None)
+
+
 def timed_out(query_id: str) -> Refusal:
     """The query took longer than its `timeout`."""
     kind = "org.apache.druid.query.QueryTimeoutException"

@@ -18,6 +18,7 @@ _LOW = 5 * REGISTERS // 2
 _ALPHA = 0.7213 / (1 + 1.079 / REGISTERS)
 _MASK = (1 << 64) - 1
 _RANKS = 128
+_MOST = 15  # a register is half a byte: a rank beyond it is kept beside the registers, for one alone, and not counted
 
 
 def registers_of(value: bytes) -> tuple[int, int]:
@@ -36,6 +37,7 @@ def entries_of(bucket: NDArray[np.int64], register: NDArray[Any], rank: NDArray[
 def estimates(entries: NDArray[np.int64], buckets: int) -> NDArray[np.float64]:
     """Distinct values in each bucket, float64 [buckets], from entries as `entries_of` makes them."""
     entries = distinct(entries)
+    entries = entries[entries % _RANKS <= _MOST]
     cell, ranks = entries // _RANKS, entries % _RANKS
     highest = np.append(cell[1:] != cell[:-1], True) if len(cell) else np.empty(0, bool)
     cell, ranks = cell[highest], ranks[highest]

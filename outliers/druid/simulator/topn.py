@@ -7,6 +7,7 @@ from functools import cmp_to_key
 from typing import Any, NamedTuple, Optional
 
 from outliers.druid.simulator import refusal
+from outliers.druid.simulator.aggregate import read
 from outliers.druid.simulator.filters import ordering_key
 
 
@@ -37,7 +38,7 @@ def rank_of(spec: Any, names: set[str]) -> Rank:
         stop = spec.get("previousStop")
         ordering = "alphanumeric" if kind == "alphaNumeric" else str(spec.get("ordering") or "lexicographic").lower()
         return Rank(None, False, ordering, None if stop is None else str(stop))
-    raise refusal.unknown_type()
+    raise refusal.bad_value()
 
 
 def ranked(entries: Sequence[dict[str, Any]], name: str, rank: Rank) -> list[dict[str, Any]]:
@@ -48,19 +49,25 @@ def ranked(entries: Sequence[dict[str, Any]], name: str, rank: Rank) -> list[dic
         ordered = sorted(known, key=lambda entry: key(entry[name]), reverse=rank.inverted)
         if rank.after is not None:
             stop = key(rank.after)
-            return [entry for entry in ordered if (key(entry[name]) > stop) != rank.inverted]
+            return [e for e in ordered if (key(e[name]) < stop if rank.inverted else key(e[name]) > stop)]
         return [*(entry for entry in entries if entry[name] is None), *ordered]  # null is first, in either direction
     metric = rank.metric
 
     def compare(a: dict[str, Any], b: dict[str, Any]) -> int:
-        x, y = a[metric], b[metric]
-        if x != y:
-            if x is None or y is None:  # null is least, in either order last
+        x, y = read(a[metric]), read(b[metric])
+        if x is None or y is None:  # null is least, in either order last
+            if x is not None or y is not None:
                 return 1 if x is None else -1
-            return -1 if (x > y) != rank.inverted else 1
+        elif _number_key(x) != _number_key(y):
+            return -1 if (_number_key(x) > _number_key(y)) != rank.inverted else 1
         return -1 if _text_key(a[name]) < _text_key(b[name]) else 1
 
     return sorted(entries, key=cmp_to_key(compare))
+
+
+def _number_key(value: float) -> tuple[bool, float]:
+    """NaN is above everything, and like itself."""
+    return (True, 0.0) if value != value else (False, value)
 
 
 def _text_key(value: Optional[str]) -> tuple[bool, str]:

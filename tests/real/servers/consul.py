@@ -7,12 +7,15 @@ from typing import Any
 
 import requests
 
-from tests.real.servers.process import Process, free_ports, wait_until
+from tests.real.servers.process import Process, free_ports
+from tests.real.servers.single import SingleServer
 
 SERVICE = "rb-aioutliers"
 
 
-class Consul:
+class Consul(SingleServer):
+    name = "Consul"
+
     def __init__(self, program: Path, folder: Path) -> None:
         self.port, server, lan, wan = free_ports(4)
         ports = ["-http-port", self.port, "-server-port", server, "-serf-lan-port", lan, "-serf-wan-port", wan]
@@ -20,21 +23,7 @@ class Consul:
         command = [program, "agent", "-dev", "-bind", "127.0.0.1", "-client", "127.0.0.1", *ports, *unused]
         self.process = Process([str(each) for each in command], folder / "consul.log")
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.process.start()
-        wait_until(self._ready, 60, "Consul", [self.process])
-
-    def kill(self) -> None:
-        self.process.kill()
-
-    def close(self) -> None:
-        self.process.close()
-
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         try:
             leader = requests.get(f"{self.url}/v1/status/leader", timeout=2)
         except requests.RequestException:

@@ -38,6 +38,8 @@ JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Duser.timezone=UTC", "-D
 class Druid:
     """The cluster in `folder`; started on a folder that was used before, it has the same data."""
 
+    user = secret = ""
+
     def __init__(self, jars: Path, folder: Path) -> None:
         self.folder = folder.resolve()
         self.jars = jars.resolve()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from tests.real.servers.consul import Consul
 from tests.real.servers.druid import Druid
@@ -39,6 +39,9 @@ COORDINATOR_VARIABLE = "OUTLIERS_TEST_DRUID_COORDINATOR_URL"  # where traffic is
 
 
 class Server(Protocol):
+    user: str
+    secret: str
+
     @property
     def url(self) -> str: ...
     def start(self) -> None: ...
@@ -63,6 +66,13 @@ class Place:
     def port(self) -> int:
         return urlsplit(self.url).port or 0
 
+    @property
+    def full_url(self) -> str:
+        """The URL with user and secret in it, as `place_of` reads it."""
+        scheme, _, rest = self.url.partition("://")
+        given = f"{quote(self.user, safe='')}:{quote(self.secret, safe='')}@" if self.secret else ""
+        return f"{scheme}://{given}{rest}"
+
 
 def place_of(url: str) -> Place:
     """Read a URL from the environment; user and secret are taken out of it."""
@@ -71,14 +81,25 @@ def place_of(url: str) -> Place:
     return Place(bare, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
-def makers(folder: Path) -> Mapping[str, Callable[[], Server]]:
-    """For each kind what obtains it (once) and makes it, not started yet."""
-    return {
-        "druid": lambda: Druid(druid_jars(), folder / "druid"),
-        "s3": lambda: Minio(minio_program(), folder / "minio"),
-        "consul": lambda: Consul(consul_program(), folder / "consul"),
-        "redis": lambda: RedisServer(redis_program(), folder / "redis"),
-    }
+# What obtains each (once), and what makes it of that and a folder; not started yet.
+SERVERS: Mapping[str, tuple[Callable[[], Path], Callable[[Path, Path], Server]]] = {
+    "druid": (druid_jars, Druid),
+    "s3": (minio_program, Minio),
+    "consul": (consul_program, Consul),
+    "redis": (redis_program, RedisServer),
+}
+
+
+def obtain_all(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Obtain every server that the environment does not name; say which cannot be had here, and why."""
+    missing = []
+    for kind, (obtain, _) in SERVERS.items():
+        if not environ.get(VARIABLES[kind]):
+            try:
+                obtain()
+            except ToolMissing as error:
+                missing.append(f"no {kind}: {error}")
+    return missing
 
 
 class Fleet:
@@ -100,13 +121,14 @@ class Fleet:
         return self._places[kind]
 
     def _start(self, kind: str) -> Place:
-        server = makers(self.folder)[kind]()
+        obtain, make = SERVERS[kind]
+        server = make(obtain(), self.folder / kind)
         try:
             server.start()
         except BaseException:
             server.close()
             raise
-        return Place(server.url, *_credentials(server), server=server)
+        return Place(server.url, server.user, server.secret, server)
 
     def __enter__(self) -> Fleet:
         return self
@@ -125,19 +147,10 @@ class Fleet:
             place = self.place(kind)
             if place.missing:
                 continue
-            url = place.url
-            if isinstance(place.server, (Minio, RedisServer)):
-                url = place.server.credentials_url
-            lines.append(f"export {VARIABLES[kind]}='{url}'")
+            lines.append(f"export {VARIABLES[kind]}='{place.full_url}'")
             if isinstance(place.server, Druid):
                 lines.append(f"export {COORDINATOR_VARIABLE}='{place.server.coordinator_url}'")
         return lines
-
-
-def _credentials(server: Server) -> tuple[str, str]:
-    if isinstance(server, Minio):
-        return server.access_key, server.secret_key
-    return ("", server.password) if isinstance(server, RedisServer) else ("", "")
 
 
 def _run_folder() -> tuple[int, Path]:

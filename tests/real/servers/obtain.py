@@ -6,12 +6,15 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.real.servers.process import Process
+
+LONGEST_S = 1800
 RECIPES = Path(__file__).parents[1]  # druid/pom.xml, minio/go.mod, consul/go.mod
 
 
@@ -45,8 +48,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def obtain(name: str, recipe: list[Path], build: Callable[[Path], None]) -> Path:
-    """Give the folder that `build` filled for exactly this recipe; build it if no run before us has."""
+def obtain(name: str, recipe: list[Path], tool: tuple[str, str], build: Callable[[str, Path], None]) -> Path:
+    """Give the folder that `build` filled, with the tool that it needs, for exactly this recipe; only once."""
     digest = hashlib.sha256(b"".join(each.read_bytes() for each in recipe)).hexdigest()[:12]
     cache = cache_folder()
     folder = cache / f"{name}-{digest}"
@@ -54,22 +57,31 @@ def obtain(name: str, recipe: list[Path], build: Callable[[Path], None]) -> Path
         return folder
     with locked(cache / f"{name}.lock"):
         if not folder.is_dir():
-            print(f"obtaining {name} (once, into {folder})", flush=True)
+            found = need(*tool)
+            print(f"obtaining {name}, once, into {folder}: ", end="", flush=True)
+            begin = time.monotonic()
+            for abandoned in cache.glob(f".{name}-*"):  # by a run that was killed: only who holds the lock builds
+                shutil.rmtree(abandoned, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as unfinished:
                 target = Path(unfinished) / "built"
                 target.mkdir()
-                build(target)
+                build(found, target)
                 target.rename(folder)
+            print(f"{time.monotonic() - begin:.0f} s", flush=True)
     return folder
 
 
-def run(command: list[str], cwd: Path) -> None:
-    """Run a build tool; its output is shown only if it fails."""
-    done = subprocess.run(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    if done.returncode != 0:
-        raise ObtainFailed(f"`{' '.join(command[:2])}` failed in {cwd.name}:\n{done.stdout[-2000:]}")
+def run(command: list[str], cwd: Path, target: Path) -> None:
+    """Run a build tool that fills `target`; it dies with us, and its output is shown only if it fails."""
+    process = Process(command, target.with_name("log"), cwd=cwd)
+    try:
+        process.start()
+        code = process.wait(LONGEST_S)
+    finally:
+        process.close()
+    if code != 0:
+        why = f"still ran after {LONGEST_S} s" if code is None else "failed"
+        raise ObtainFailed(f"`{' '.join(command[:2])}` {why} in {cwd.name}:\n{process.tail(30)}")
 
 
 def druid_jars() -> Path:
@@ -77,23 +89,22 @@ def druid_jars() -> Path:
     need("java", "a JDK 17, e.g. Debian's openjdk-17-jdk-headless")
     recipe = RECIPES / "druid"
 
-    def build(target: Path) -> None:
-        mvn = need("mvn", "Maven, e.g. Debian's maven")
+    def build(mvn: str, target: Path) -> None:
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target}"]
-        run([mvn, "-q", "-B", "-f", "pom.xml", *goal], recipe)
+        run([mvn, "-q", "-B", "-f", "pom.xml", *goal], recipe, target)
 
-    return obtain("druid", [recipe / "pom.xml"], build)
+    return obtain("druid", [recipe / "pom.xml"], ("mvn", "Maven, e.g. Debian's maven"), build)
 
 
 def go_program(name: str, package: str) -> Path:
     """Obtain a Go program, compiled by its module in this folder (needs about three minutes of two cores)."""
     recipe = RECIPES / name
 
-    def build(target: Path) -> None:
-        go = need("go", "Go 1.24 or newer, from go.dev")
-        run([go, "build", "-buildvcs=false", "-ldflags=-s -w", "-o", str(target), package], recipe)
+    def build(go: str, target: Path) -> None:
+        run([go, "build", "-buildvcs=false", "-ldflags=-s -w", "-o", str(target), package], recipe, target)
 
-    return obtain(name, [recipe / "go.mod", recipe / "go.sum"], build) / name
+    tool = ("go", "Go 1.24 or newer, from go.dev")
+    return obtain(name, [recipe / "go.mod", recipe / "go.sum"], tool, build) / name
 
 
 def minio_program() -> Path:
