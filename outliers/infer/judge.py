@@ -24,7 +24,8 @@ PLAIN = 2.0  # score that needs no second witness
 KEEP = 0.8  # score down to which a confirmed run goes on,
 KEEP_OWN = 0.6  # from its first to its last point whose own short scale is so far out: a run ends when its cause does,
 KEEP_GAP = 18  # over so many points between two such
-FEW_POINTS = 120  # below, the query tells the second witness too little
+FEW_POINTS = 120  # below, the query tells the second witness too little,
+ALONE = 1.1  # and the score has to be clearer by itself
 MOST_BELOW = 0.9999999  # largest score of a point that is not flagged
 MOST = 1e9
 DIGITS = 8  # significant, on the wire: float32 has 7.2
@@ -135,9 +136,9 @@ def _plain(
     witness: bool,
 ) -> Bools:
     """Points that need no second witness."""
-    if not witness or len(series) < FEW_POINTS:
+    if not witness:
         return np.ones(len(series), np.bool_)
-    plain = s >= PLAIN
+    plain = s >= (ALONE if len(series) < FEW_POINTS else PLAIN)
     if empty is not None:
         counts = np.array([name in counting for name in series.metrics], np.bool_)
         plain |= empty & counts[column]
@@ -166,7 +167,7 @@ def _runs(
     of_interest = kept if judged is None else kept & np.isin(run, run[kept & judged])
     confirmed = candidate & plain
     if (candidate & ~plain & of_interest).any():
-        confirmed |= candidate & _agreement(series, column, over, mode)
+        confirmed |= candidate & agreement(series, column, over, mode)
     first = np.full(int(run[-1]) + 1, len(s))
     np.minimum.at(first, run[confirmed], np.flatnonzero(confirmed))
     from_first = first[run]
@@ -185,7 +186,7 @@ def _between_causes(own: NDArray[np.float32], mode: str) -> Bools:
     return np.asarray(after - before <= KEEP_GAP)
 
 
-def _agreement(series: Series, column: NDArray[np.int64], over: Bools, mode: str) -> Bools:
+def agreement(series: Series, column: NDArray[np.int64], over: Bools, mode: str) -> Bools:
     """Where the second witness agrees on any of the metrics that are furthest out somewhere over the line.
 
     It is also shown the logarithm: a query's noise is mostly that of its busy hours, in which ten times the night's

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from outliers.infer import witness
-from outliers.infer.judge import FEW_POINTS, KEEP, OWN_SHARE, PLAIN
+from outliers.infer.judge import FEW_POINTS, KEEP, OWN_SHARE, PLAIN, agreement
 from outliers.infer.metadata import MODES, Line
 from outliers.infer.scores import Scores
 from outliers.series import Series
 
 BUDGETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)  # alarms a day
-FIXED = {("whole", 1): 1.25, ("causal", 1): 1.6, ("whole", 2): 1.1, ("causal", 2): 1.4}  # by mode; 2 = several metrics
-LEAST_K, MOST_K = {1: 1.1, 2: 1.0}, 2.0  # one metric, several
+FIXED = {("whole", 1): 1.25, ("causal", 1): 1.6, ("whole", 2): 1.15, ("causal", 2): 1.4}  # by mode; 2 = several metrics
+LEAST_K = {("whole", 1): 1.2, ("causal", 1): 1.3, ("whole", 2): 1.1, ("causal", 2): 1.2}
+MOST_K = 2.0
 _TRUST_DAYS = 4.0  # held-out time at which what was counted weighs as much as the fixed line
 LEAST_DAYS = 1.0  # held-out time below which only the fixed line is known
 _GRID = np.round(np.geomspace(0.8, 4.0, 41), 4)
@@ -60,10 +60,7 @@ def held(series: Series, scores: Scores, first: int, mode: str) -> Held:
     rows = np.arange(len(series))
     s = np.where(np.isfinite(series.values), np.nan_to_num(scores.score.astype(np.float64)), 0.0)
     column = s.argmax(1)
-    agreed = np.zeros(len(series), np.bool_)
-    for metric in np.unique(column[s[rows, column] >= _GRID[0]]):
-        seen = witness.score(series.values[:, metric], series.timestamps, series.step_s, mode)
-        agreed |= witness.agreement(seen, mode) & (column == metric)
+    agreed = agreement(series, column, s[rows, column] >= _GRID[0], mode)
     if len(series) < FEW_POINTS:
         agreed[:] = True
     own = np.nan_to_num(scores.own[rows, column].astype(np.float64))
@@ -95,7 +92,7 @@ def line(h: Held, metrics: int) -> Line:
     count = np.array([alarms(h, k) for k in _GRID], float)
     count = np.maximum.accumulate(count[::-1])[::-1]  # more of them at a higher line are runs that fell apart
     trust = h.days / (h.days + _TRUST_DAYS)
-    least = LEAST_K[min(metrics, 2)]
+    least = LEAST_K[h.mode, min(metrics, 2)]
     found = {b: fixed + trust * (_k_for(count, b * h.days) - fixed) for b in BUDGETS}
     return Line(fixed, {b: round(float(np.clip(k, least, MOST_K)), 4) for b, k in found.items()})
 

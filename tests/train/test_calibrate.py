@@ -53,7 +53,7 @@ def test_line_keeps_to_each_budget_that_was_countable() -> None:
 def test_line_of_a_loud_sensor_is_higher_than_of_a_quiet_one() -> None:
     loud, quiet = line(with_peaks(1.8, 100), 1), line(with_peaks(0.9, 100), 1)
     assert loud.k(0.25) > quiet.k(0.25)
-    assert quiet.k(0.25) >= calibrate.LEAST_K[1]
+    assert quiet.k(0.25) >= calibrate.LEAST_K["whole", 1]
 
 
 def test_line_of_a_few_hours_is_the_fixed_one() -> None:
