@@ -73,8 +73,8 @@ class Executor:
             try:
                 if requests.get(f"{self.url}/ready", timeout=5).status_code == 200:
                     return
-            except requests.ConnectionError:
-                pass
+            except (requests.ConnectionError, requests.Timeout):
+                pass  # the socket is open before a worker reads from it
             time.sleep(0.05)
         raise AssertionError(f"not ready after {seconds} s: {self.log.read_text()}")
 
