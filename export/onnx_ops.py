@@ -14,7 +14,12 @@ from export.parameters import PHASES, WINDOW
 
 OPSET, IR = 18, 8
 _BLOCK = 32  # running sums are taken in blocks by one matrix product: ONNX Runtime's CumSum costs 2.6 times as much
-_TYPES = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int": TensorProto.INT64}
+_TYPES = {
+    "half": TensorProto.FLOAT16,
+    "float": TensorProto.FLOAT,
+    "double": TensorProto.DOUBLE,
+    "int": TensorProto.INT64,
+}
 
 Operand = Union["Value", int, float]
 
@@ -83,7 +88,7 @@ class OnnxOps:
         return Value(self, name, kind)
 
     def constant(self, array: NDArray[Any], kind: str) -> Value:
-        dtype = {"float": np.float32, "double": np.float64, "int": np.int64}[kind]
+        dtype = {"half": np.float16, "float": np.float32, "double": np.float64, "int": np.int64}[kind]
         array = np.array(array, dtype)
         key = ("constant", kind, array.shape, array.tobytes())
         if key not in self._known:
@@ -145,6 +150,9 @@ class OnnxOps:
 
     def log(self, x: Value) -> Value:
         return self.node("Log", [x], x.kind)
+
+    def exp(self, x: Value) -> Value:
+        return self.node("Exp", [x], x.kind)
 
     def floor(self, x: Value) -> Value:
         return self.node("Floor", [x], x.kind)

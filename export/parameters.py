@@ -25,14 +25,19 @@ class Parameters:
     """G granularities, M metrics, L query lengths, 2 modes (whole, causal), C channels, S scales.
 
     steps [G] seconds; level_points, recent_points [G]: the two levels' windows; points_per_day [G].
-    center, spread [G, M]: raw units. unit, unit_slope [G, M]: a usual deviation, in spreads, where the rhythm is 0, and
-    by how much it grows with each spread of rhythm.
+    offset, center, spread [G, M]: a value is (value - center) / spread from its usual one; where the offset is not 0,
+    log((value + offset) / center) / spread. Raw units, but for the spread of a logarithm.
+    unit, unit_slope [G, M]: a usual deviation, in spreads, where the rhythm is 0, and by how much it grows with each
+    spread of rhythm.
+    noise [G, M]: usual deviations around the level of two hours, in units.
     daily [ΣD, M], weekly [ΣW, M]: rhythm in scaled units, the granularities'
     tables one below the other, daily_bins/daily_offset [G] saying where each is (weekly likewise).
     log_points [G, L]: natural logarithm of the query lengths that the following were measured at.
     tau, size [2, G, L, C, M]: noise of each residual in scaled units, its mean clipped z.
     usual, limit, reached [2, G, L, S, M]: mean of the energy at each scale, its quantile that is distance 1, and the
     mean share of that quantile which is reached. joint_usual, joint_limit, joint_reached [2, G, L, S]: of all metrics.
+    habit [2, G, 24, M]: by how much the line lies further out at each hour of the day (UTC), for what happens there on
+    most days.
     embedding [G, M, H] and weights: the autoencoder's.
     """
 
@@ -40,10 +45,12 @@ class Parameters:
     level_points: Ints
     recent_points: Ints
     points_per_day: Floats
+    offset: Floats
     center: Floats
     spread: Floats
     unit: Floats
     unit_slope: Floats
+    noise: Floats
     daily: Floats
     daily_bins: Ints
     daily_offset: Ints
@@ -59,6 +66,7 @@ class Parameters:
     joint_usual: Floats
     joint_limit: Floats
     joint_reached: Floats
+    habit: Floats
     embedding: Floats
     weights: Mapping[str, Floats]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Number = Union[int, float, Tensor]
-_KINDS = {"float": torch.float32, "double": torch.float64, "int": torch.int64}
+_KINDS = {"half": torch.float16, "float": torch.float32, "double": torch.float64, "int": torch.int64}
 
 
 class TorchOps:
@@ -38,6 +38,9 @@ class TorchOps:
 
     def log(self, x: Tensor) -> Tensor:
         return torch.log(x)
+
+    def exp(self, x: Tensor) -> Tensor:
+        return torch.exp(x)
 
     def floor(self, x: Tensor) -> Tensor:
         return torch.floor(x)

@@ -13,7 +13,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from outliers.infer.reach import reach
+from outliers.infer import habit, ratios
+from outliers.infer.judge import OWN_SHARE
+from outliers.infer.reach import Reach, reach
 from outliers.infer.rhythm import PERIODS_NEEDED, rhythm
 from outliers.infer.scales import Bools, Floats, Windows, quantiles, robust_size, settled
 from outliers.infer.scores import Scores
@@ -66,20 +68,39 @@ def score(
         empty = np.full(series.values.shape, np.nan, np.float32)
         return Scores(empty, empty, empty, empty, empty), "no model, and no value to judge by"
     windows = Windows(seen, causal)
+    offset = ratios.offsets(values) if not causal else np.zeros((len(values), 1))
+    values = ratios.as_ratios(values, offset)
     predictions = _predict(values, windows, series, causal)
     centre, stiffness, spread = _combined(predictions)
     e = np.where(seen, stiffness * (np.where(seen, values, 0.0) - centre) ** 2 + spread, 0.0)
-    reached = reach(e, windows, distance, min(max(contamination, 0.0), 0.05))
+    share = min(max(contamination, 0.0), 0.05)
+    reached = reach(e, windows, distance, share)
+    further = None if causal else _usual_excursions(reached, distance, seen, series)
+    if further is not None:
+        reached = reach(e, windows, distance * further, share)
     half = np.sqrt(np.maximum(reached.room - spread, 0.0) / np.maximum(stiffness, 1e-300))
     forecast = _forecast(predictions, values)
     scores = Scores(
-        expected=_column(forecast),
-        lower=_column(centre - half),
-        upper=_column(centre + half),
+        expected=_column(ratios.raw(forecast, offset)),
+        lower=_column(ratios.raw(centre - half, offset)),
+        upper=_column(ratios.raw(centre + half, offset)),
         score=_column(np.where(seen, reached.score, np.nan)),
         own=_column(np.where(seen, reached.own, np.nan)),
     )
     return scores, _reason(series, seen)
+
+
+def _usual_excursions(reached: Reach, distance: float, seen: Bools, series: Series) -> Optional[Floats]:
+    """By how much the line lies further out at each point [M, T], None where nowhere."""
+    score = np.where(seen, reached.score, 0.0)
+    over = (score >= 1.0) & (reached.own >= OWN_SHARE)
+    if not over.any():
+        return None
+    of_day = habit.of_day(np.where(seen, score * distance, np.nan).T, series.timestamps)
+    further = of_day[series.timestamps // 3600 % habit.HOURS].T
+    for row, (s, o) in enumerate(zip(score / further, over)):
+        further[row] *= habit.of_nature(s, o & (s >= 1.0))
+    return further if further.max() > 1.0 else None
 
 
 def _column(x: Floats) -> np.ndarray:

@@ -33,7 +33,7 @@ Numbers = dict[str, NDArray[Any]]
 _GRAPH = 7
 _GRAPH_INITIALIZER, _GRAPH_INPUT = 5, 11
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
-_FLOATS = {1: "<f4", 11: "<f8"}
+_FLOATS = {1: "<f4", 10: "<f2", 11: "<f8"}
 LEAST_BYTES = 64  # smaller tensors are constants of the arithmetic, and stay in the graph
 
 

@@ -6,7 +6,7 @@ the band has a closed form: an average is linear in a point's own clipped energy
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -43,10 +43,11 @@ class Reach(NamedTuple):
     room: Floats
 
 
-def reach(e: Floats, windows: Windows, line: float, contamination: float) -> Reach:
+def reach(e: Floats, windows: Windows, line: Union[float, Floats], contamination: float) -> Reach:
     """Reach of the energies `e` [M, T], 0 where missing.
 
-    line: the distance that scores 1. contamination: share of the points that is expected to be unusual.
+    line: the distance that scores 1, of all points or of each [M, T].
+    contamination: share of the points that is expected to be unusual.
     `room` is the energy that a point alone may have before it scores 1, all others as they are; where those alone are
     over the line, with all others 0; inf where no energy would.
     """

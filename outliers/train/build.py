@@ -19,8 +19,10 @@ from outliers.infer.metadata import MODES, Line
 from outliers.infer.model import Model
 from outliers.series import Series
 from outliers.train import calibrate, trim
-from outliers.train.fit import MIN_POINTS, FitSettings, Fitted, fit, moving_level, recent_points
+from outliers.train.fit import MIN_POINTS, FitSettings, Fitted, fit
 from outliers.train.gate import GateResult, Trial, gate
+from outliers.train.levels import moving_level, recent_points
+from outliers.train.ratios import as_ratios
 
 HELD_OUT = 0.25  # the newest share of each granularity
 _REFIT_STEPS = 200
@@ -99,7 +101,8 @@ def _trial(series: Series, fitted: Fitted, name: str) -> Trial:
     cut = _cut(series)
     lead = min(max(_LEAD_DAYS * _DAY_S // series.step_s, _LEAD_POINTS), cut)
     part = _part(series, cut - lead, len(series))
-    g = fitted.scalings[name].deviations(part.timestamps, part.values, part.step_s)
+    offset = fitted.parameters.offset[list(fitted.granularities).index(name)]
+    g = fitted.scalings[name].deviations(part.timestamps, as_ratios(part.values, offset), part.step_s)
     out = trim.suspicious(g, moving_level(g, recent_points(part.step_s)), part.step_s)
     values = np.where(out, np.nan, part.values)
     return Trial(Series(part.timestamps, values, part.metrics, part.granularity, part.step_s), lead)

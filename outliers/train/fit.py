@@ -13,16 +13,17 @@ import numpy as np
 import torch
 
 from export.arithmetic import DAY_S, WEEK_S
+from export.autoencoder import window_unit
 from export.parameters import Parameters
+from export.torch_ops import TorchOps
 from outliers.errors import TooLittleData, TrainingError
 from outliers.series import Series
-from outliers.train import measure, network, trim
-from outliers.train.scaling import Rhythm, Scaling, fit_scaling, rescaled
+from outliers.train import habit, measure, network, ratios, trim
+from outliers.train.levels import level_points, moving_level, recent_points
+from outliers.train.scaling import Rhythm, Scaling, fit_scaling, rescaled, robust_size
 
 Progress = Callable[[float, str], None]
 MIN_POINTS = 64  # buckets with a value, below which a granularity is left out
-_RECENT_S, _RECENT_POINTS = 7200, (13, 241)
-_LEVEL_DAYS = 7
 _SHOWS_WEEK_S = 2 * WEEK_S
 _VALIDATE = 0.15  # the newest share of each granularity, which the network does not learn from
 _STRIDE = 8  # an epoch sees every place at this stride once
@@ -87,7 +88,11 @@ def fit(
     metrics = next(iter(usable.values())).metrics
     torch.manual_seed(settings.seed)
     tell(0.02, "scaling and rhythm")
-    prepared = _prepare_all(list(usable.values()))
+    offsets = ratios.offsets(list(usable.values()))
+    moved = [
+        dataclasses.replace(s, values=ratios.as_ratios(s.values, offset)) for s, offset in zip(usable.values(), offsets)
+    ]
+    prepared = _prepare_all(moved)
     scalings = {name: scaling for name, (scaling, _) in zip(usable, prepared)}
     data = [d for _, d in prepared]
     model = network.Autoencoder(len(data), len(metrics))
@@ -96,8 +101,10 @@ def fit(
     if not all(np.isfinite(w).all() for w in (*weights.values(), embedding)):
         raise TrainingError("the network did not converge: its weights are not finite")
     tell(0.85, "measuring the residuals")
-    parameters = _parameters(list(usable.values()), list(scalings.values()), weights, embedding)
+    parameters = _parameters(list(usable.values()), list(scalings.values()), offsets, data, weights, embedding)
     parameters = measure.measured(parameters, data)
+    tell(0.95, "looking for habits")
+    parameters = habit.with_habits(parameters, list(usable.values()))
     tell(1.0, "fitted")
     return Fitted(
         metrics=metrics,
@@ -152,39 +159,14 @@ def _trimmed(series: Series, week: Optional[Rhythm]) -> tuple[Scaling, np.ndarra
 def _prepare(granularity: int, series: Series, scaling: Scaling, values: np.ndarray) -> tuple[Scaling, measure.Data]:
     """The scaling in the network's units, and the deviations in them."""
     scaling = rescaled(scaling, scaling.deviations(series.timestamps, values, series.step_s))
-    g = scaling.deviations(series.timestamps, values, series.step_s)
-    seen = np.isfinite(g)
+    g, unseen = (scaling.deviations(series.timestamps, values, series.step_s, part) for part in (False, True))
     return scaling, measure.Data(
         granularity,
         series.step_s,
-        torch.as_tensor(np.nan_to_num(g), dtype=torch.float32),
-        torch.as_tensor(seen, dtype=torch.float32),
+        g=torch.as_tensor(np.nan_to_num(g), dtype=torch.float32),
+        unseen=torch.as_tensor(np.nan_to_num(unseen), dtype=torch.float32),
+        seen=torch.as_tensor(np.isfinite(g), dtype=torch.float32),
     )
-
-
-def recent_points(step_s: int) -> int:
-    """Width in points of the level over two hours; odd."""
-    return int(np.clip(round(_RECENT_S / step_s), *_RECENT_POINTS)) | 1
-
-
-def level_points(step_s: int) -> int:
-    """Width in points of the level over a week; odd."""
-    return max(round(_LEVEL_DAYS * DAY_S / step_s), 13) | 1
-
-
-def moving_level(g: np.ndarray, width: int) -> np.ndarray:
-    """Moving mean, refined once by the deviations clipped at their mean size, as the graph's levels are."""
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        total = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), np.nan_to_num(x)]), axis=0)
-        count = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), np.isfinite(x)]), axis=0)
-        t = np.arange(len(x))
-        low, high = np.maximum(t - width // 2, 0), np.minimum(t + width // 2 + 1, len(x))
-        return (total[high] - total[low]) / np.maximum(count[high] - count[low], 1)
-
-    first = mean(g)
-    size = mean(np.abs(g - first))
-    return first + mean(np.clip(g - first, -size, size))
 
 
 def _train(
@@ -197,8 +179,9 @@ def _train(
     early, late = [], []
     for d in data:
         cut = int(len(d.g) * (1 - _VALIDATE))
-        early.append(network.Stretch(d.granularity, d.g[:cut], d.seen[:cut]))
-        late.append(network.Stretch(d.granularity, d.g[cut:], d.seen[cut:]))
+        g = d.g / window_unit(TorchOps(), torch.as_tensor(_noise(d), dtype=torch.float32))
+        early.append(network.Stretch(d.granularity, g[:cut], d.seen[:cut]))
+        late.append(network.Stretch(d.granularity, g[cut:], d.seen[cut:]))
     points = sum(len(s.g) for s in early)
     steps = int(np.clip(settings.epochs * points / _STRIDE / settings.batch_size, 50, settings.max_steps))
     return network.train(
@@ -208,9 +191,14 @@ def _train(
 
 
 def _parameters(
-    series: list[Series], scalings: list[Scaling], weights: Mapping[str, np.ndarray], embedding: np.ndarray
+    series: list[Series],
+    scalings: list[Scaling],
+    offsets: list[np.ndarray],
+    data: list[measure.Data],
+    weights: Mapping[str, np.ndarray],
+    embedding: np.ndarray,
 ) -> Parameters:
-    """The graph's tables, all but the measured ones."""
+    """The graph's tables, all but the measured ones. series: in raw units."""
 
     def stack(rhythms: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         bins = np.array([len(r.table) for r in rhythms])
@@ -225,17 +213,31 @@ def _parameters(
         level_points=np.array([level_points(s.step_s) for s in series]),
         recent_points=np.array([recent_points(s.step_s) for s in series]),
         points_per_day=np.array([DAY_S / s.step_s for s in series], np.float32),
-        center=np.stack([s.center for s in scalings]).astype(np.float32),
+        offset=np.stack(offsets).astype(np.float32),
+        center=np.stack([_raw(s.center, o) for s, o in zip(scalings, offsets)]).astype(np.float32),
         spread=np.stack([s.spread for s in scalings]).astype(np.float32),
         unit=np.stack([s.unit for s in scalings]).astype(np.float32),
         unit_slope=np.stack([s.unit_slope for s in scalings]).astype(np.float32),
+        noise=np.stack([_noise(d) for d in data]).astype(np.float32),
         daily=daily, daily_bins=daily_bins, daily_offset=daily_offset,
         weekly=weekly, weekly_bins=weekly_bins, weekly_offset=weekly_offset,
         log_points=np.log(np.stack([measure.lengths_of(len(s)) for s in series])).astype(np.float32),
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
         joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
+        habit=habit.none(len(series), offsets[0].size),
         embedding=embedding, weights=dict(weights),
     )  # fmt: skip
+
+
+def _raw(center: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The usual values [M] plus their offsets, in raw units: a logarithm's is that of its center."""
+    return np.where(offset > 0, np.exp(np.where(offset > 0, center, 0.0)), center)
+
+
+def _noise(d: measure.Data) -> np.ndarray:
+    """Usual size [M] of what the level of two hours leaves of the deviations."""
+    g = np.where(d.seen.numpy() > 0, d.unseen.numpy().astype(np.float64), np.nan)
+    return np.maximum(np.nan_to_num(robust_size(g - moving_level(g, recent_points(d.step_s)))), measure.LEAST_NOISE)
 
 
 def replace_parameters(fitted: Fitted, **changes: Any) -> Fitted:

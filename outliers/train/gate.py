@@ -19,6 +19,7 @@ from outliers.infer.scores import Scores
 from outliers.series import Series
 from outliers.train import calibrate
 from outliers.train.fit import Fitted
+from outliers.train.ratios import as_ratios
 
 WORSE = 1.5  # times the error of what it is compared with
 ALARMS_TIMES, ALARMS_MORE = 4.0, 3
@@ -100,12 +101,13 @@ def _judge_granularity(
     values = trial.series.values[trial.first :]
     if (np.isfinite(values) & ~np.isfinite(scores.score[trial.first :])).any():
         return ["scores are not finite on held-out time"], {}
-    spread = fitted.parameters.spread[list(fitted.granularities).index(trial.series.granularity)]
-    error = _error(values, scores.expected[trial.first :], spread)
-    known = {"a moving mean": _error(values, _neighbours(trial.series.values)[trial.first :], spread)}
+    granularity = list(fitted.granularities).index(trial.series.granularity)
+    units = fitted.parameters.spread[granularity], fitted.parameters.offset[granularity]
+    error = _error(values, scores.expected[trial.first :], *units)
+    known = {"a moving mean": _error(values, _neighbours(trial.series.values)[trial.first :], *units)}
     old = _answer(serving, trial.series)
     if old is not None:
-        known["the served model"] = _error(values, old.expected[trial.first :], spread)
+        known["the served model"] = _error(values, old.expected[trial.first :], *units)
     better = min(known, key=lambda name: known[name])
     if error > WORSE * known[better] + 1e-6:
         reasons.append(
@@ -152,9 +154,9 @@ def _answer(model: Optional[Model], series: Series) -> Optional[Scores]:
     return Scores(*(part[:, order] for part in scores))
 
 
-def _error(values: np.ndarray, expected: np.ndarray, spread: np.ndarray) -> float:
-    """Mean over the metrics of the mean distance in usual spreads; far values count 5."""
-    away = np.minimum(np.abs(values - expected) / spread, 5.0)
+def _error(values: np.ndarray, expected: np.ndarray, spread: np.ndarray, offset: np.ndarray) -> float:
+    """Mean over the metrics of the mean distance in usual spreads, or of its ratio's; far values count 5."""
+    away = np.minimum(np.abs(as_ratios(values, offset) - as_ratios(expected, offset)) / spread, 5.0)
     seen = np.isfinite(away)
     each = np.nansum(away, 0) / np.maximum(seen.sum(0), 1)
     return float(each[seen.any(0)].mean()) if seen.any() else 0.0

@@ -14,18 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.arithmetic import (
-    CLIP_SIZE,
-    PRIOR_DAYS,
-    Chosen,
-    clip_of,
-    energy,
-    joint_energy,
-    judging,
-    residual_centers,
-    scale_energies,
-    windows,
-)
+from export.arithmetic import CLIP_SIZE, residual_centers
+from export.chosen import PRIOR_DAYS, Chosen, windows
+from export.distance import clip_of, energy, joint_energy, judging, scale_energies
 from export.parameters import CHANNELS, SCALES, Parameters
 from export.torch_ops import TorchOps
 from outliers.train.scaling import sorted_quantiles
@@ -34,17 +25,21 @@ LENGTHS = (16, 64, 320)  # points; the fourth is the whole of the data, at most:
 LONGEST = 8192
 _BUDGET = 8192  # points looked at for each length
 _LINE = 0.99  # the energy's quantile that is distance 1; with M metrics, of which any may, 1 - 0.01 / M of each
-_LEAST_NOISE = 0.01  # in usual spreads
+LEAST_NOISE = 0.01  # in usual spreads
 _LEAST_LIMIT = 0.3
 
 
 @dataclass(frozen=True)
 class Data:
-    """One granularity as the network sees it: deviations g and what was seen [T, M] float32, trimmed."""
+    """One granularity as the network sees it: deviations g and what was seen [T, M] float32, trimmed.
+
+    unseen [T, M]: the same deviations from a rhythm that was learned without them, as they will be in time to come.
+    """
 
     granularity: int
     step_s: int
     g: Tensor
+    unseen: Tensor
     seen: Tensor
 
 
@@ -79,15 +74,16 @@ def _pieces(x: Tensor, length: int) -> Tensor:
 
 def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.ndarray]:
     op, m = TorchOps(), p.metrics
-    g, seen = _pieces(d.g, length), _pieces(d.seen, length)
+    g, seen = _pieces(d.unseen, length), _pieces(d.seen, length)
     per_day = float(p.points_per_day[d.granularity])
     at, count = torch.tensor(mode * len(p.steps) + d.granularity), torch.tensor(length)
     nothing: list[Tensor] = []
     c = Chosen(
         index=torch.tensor(d.granularity), count=count, causal=torch.tensor(mode),
         days=torch.tensor(length / per_day), prior=torch.tensor(PRIOR_DAYS * per_day),
-        center=torch.zeros(1), spread=torch.ones(1),
-        unit=torch.ones(1), unit_slope=torch.zeros(1), windows=windows(op, p, at, count),
+        offset=None, center=torch.zeros(1), spread=torch.ones(1),
+        unit=torch.ones(1), unit_slope=torch.zeros(1), noise=torch.as_tensor(p.noise[d.granularity]),
+        windows=windows(op, p, at, count),
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
         joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
     )  # fmt: skip
@@ -98,7 +94,7 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
         for center in centers:
             r = _column_data((g - center).abs(), there)
             half, high = sorted_quantiles(r, (0.5, 0.95))
-            tau.append(np.maximum(np.nan_to_num(np.maximum(1.4826 * half, high / 1.96)), _LEAST_NOISE))
+            tau.append(np.maximum(np.nan_to_num(np.maximum(1.4826 * half, high / 1.96)), LEAST_NOISE))
             size.append(np.maximum(_mean(np.minimum(r / tau[-1], CLIP_SIZE)), 1e-3))
             noise.append(torch.as_tensor(tau[-1], dtype=torch.float32)[None])
         e = energy(op, g, centers[: judging(m)], noise[: judging(m)]).total

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.arithmetic import encode, patterns
+from export.autoencoder import encode, patterns
 from export.parameters import WINDOW
 from export.torch_ops import TorchOps
 from outliers.train.adam import OneCycleAdam
@@ -46,7 +46,7 @@ class Trained:
 
 
 class Autoencoder(nn.Module):
-    """Weights by name, as `export.arithmetic.encode` takes them, and an embedding per granularity and metric."""
+    """Weights by name, as `export.autoencoder.encode` takes them, and an embedding per granularity and metric."""
 
     def __init__(self, granularities: int, metrics: int):
         super().__init__()

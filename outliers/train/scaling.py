@@ -14,7 +14,7 @@ from export.arithmetic import CLIP_SCALED, DAY_S, LEAST_UNIT, WEEK_S
 Floats = NDArray[np.float64]
 _FACTORS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 _FOLDS = 4
-_MOST_DAY_BINS, _MOST_WEEK_BINS = 288, 168
+_MOST_DAY_BINS, _MOST_WEEK_BINS = 288, 336
 _LEAST_REMAINDER = 0.1
 _MIN_DAYS, _MIN_WEEKS = 3, 2
 _WEEK_GAIN = 0.03
@@ -23,18 +23,34 @@ _UNIT_BINS, _UNIT_GAIN = 12, 0.05
 
 @dataclass(frozen=True)
 class Rhythm:
-    """The usual course of a cycle in scaled units [bins, M]; all zero where none predicts."""
+    """The usual course of a cycle in scaled units [bins, M]; all zero where none predicts.
+
+    without [F, bins, M]: the same, each learned without a part of the cycles: what it would have been for someone who
+    has not seen them. Cycles are counted back from last_s (Unix seconds); the i-th is left out of the table i % F.
+    """
 
     cycle_s: int
     table: Floats
+    without: Floats
+    last_s: int
 
-    def at(self, timestamps: NDArray[np.int64], step_s: int) -> Floats:
-        """Linear between the middles of the bins, as the graph has it: [T, M]."""
+    def at(self, timestamps: NDArray[np.int64], step_s: int, unseen: bool = False) -> Floats:
+        """Linear between the middles of the bins, as the graph has it: [T, M].
+
+        unseen: at each time by the table that was learned without it.
+        """
         bins = len(self.table)
         position = ((timestamps % self.cycle_s) + step_s / 2) * bins / self.cycle_s - 0.5
         below = np.floor(position).astype(np.int64)
         part = (position - below)[:, None]
+        if unseen and len(self.without):
+            fold = (self.last_s - timestamps) // self.cycle_s % len(self.without)
+            return self.without[fold, below % bins] * (1 - part) + self.without[fold, (below + 1) % bins] * part
         return self.table[below % bins] * (1 - part) + self.table[(below + 1) % bins] * part
+
+    def times(self, factor: Floats) -> Rhythm:
+        """The same with each metric's course times a factor [M]."""
+        return Rhythm(self.cycle_s, self.table * factor, self.without * factor, self.last_s)
 
 
 @dataclass(frozen=True)
@@ -48,19 +64,27 @@ class Scaling:
     unit: Floats
     unit_slope: Floats
 
-    def deviations(self, timestamps: NDArray[np.int64], values: Floats, step_s: int) -> Floats:
-        """Values less their rhythm in usual deviations [T, M], NaN where missing."""
-        course = self.daily.at(timestamps, step_s) + self.weekly.at(timestamps, step_s)
+    def deviations(self, timestamps: NDArray[np.int64], values: Floats, step_s: int, unseen: bool = False) -> Floats:
+        """Values less their rhythm in usual deviations [T, M], NaN where missing.
+
+        unseen: less a rhythm that was learned without them, as it is for time to come.
+        """
+        course = self.daily.at(timestamps, step_s, unseen) + self.weekly.at(timestamps, step_s, unseen)
         scaled = np.clip((values - self.center) / self.spread, -CLIP_SCALED, CLIP_SCALED)
         return (scaled - course) / np.maximum(self.unit + self.unit_slope * course, LEAST_UNIT)
 
 
+def robust_size(r: Floats) -> Floats:
+    """Usual size of residuals [M], of deviation 1 for normal noise: the larger of 1.4826 MAD and Q95 / 1.96."""
+    half, high = sorted_quantiles(np.abs(r), (0.5, 0.95))
+    return np.maximum(1.4826 * half, high / 1.96)
+
+
 def rescaled(scaling: Scaling, g: Floats) -> Scaling:
     """The same in units of what the rhythm leaves over (a tenth of the spread at least): the network sees its size."""
-    half, high = sorted_quantiles(np.abs(g - np.nan_to_num(quantile(g, 0.5))), (0.5, 0.95))
-    size = np.nan_to_num(np.maximum(1.4826 * half, high / 1.96))
+    size = np.nan_to_num(robust_size(g - np.nan_to_num(quantile(g, 0.5))))
     size = np.clip(np.where(size > 0, size, 1.0), _LEAST_REMAINDER, 1.0)
-    daily, weekly = (Rhythm(r.cycle_s, r.table / size) for r in (scaling.daily, scaling.weekly))
+    daily, weekly = (r.times(1.0 / size) for r in (scaling.daily, scaling.weekly))
     return Scaling(
         scaling.center, scaling.spread * size, daily, weekly, scaling.unit, scaling.unit_slope * size
     )  # fmt: skip
@@ -133,7 +157,7 @@ def _as_much_as_helps(
         errors.append(np.nansum(remainder, axis=0))
     error = np.array(errors)
     factor = np.where(error.min(0) < (1 - _WEEK_GAIN) * error[0], _FACTORS[error.argmin(0)], 0.0)
-    return Rhythm(week.cycle_s, week.table * factor)
+    return week.times(factor)
 
 
 def _fit_unit(course: Floats, remainder: Floats) -> tuple[Floats, Floats]:
@@ -174,15 +198,16 @@ def _fit_rhythm(
 ) -> Rhythm:
     """Median course over the cycles, as much of it as predicts cycles that were left out; none if too few."""
     metrics = scaled.shape[1]
-    none = Rhythm(cycle_s, np.zeros((1, metrics)))
-    cycles: Floats = _by_cycle(timestamps, scaled, cycle_s, bins)
+    last_s = int(timestamps[-1]) if len(timestamps) else 0
+    none = Rhythm(cycle_s, np.zeros((1, metrics)), np.zeros((0, 1, metrics)), last_s)
+    cycles, age = _by_cycle(timestamps, scaled, cycle_s, bins)
     if bins < 2 or len(cycles) < least:
         return none
     cycles -= _median(cycles.reshape(len(cycles), bins, metrics), 1)[:, None]
-    folds = np.arange(len(cycles)) % min(_FOLDS, len(cycles))
+    folds = age % min(_FOLDS, len(cycles))
     error = np.zeros((len(_FACTORS), metrics))
-    for fold in range(folds.max() + 1):
-        table = _course(cycles[folds != fold], smooth)
+    without = np.stack([_course(cycles[folds != fold], smooth) for fold in range(folds.max() + 1)])
+    for fold, table in enumerate(without):
         left_out = cycles[folds == fold]
         for i, factor in enumerate(_FACTORS):
             error[i] += np.nansum(np.abs(left_out - factor * table), axis=(0, 1))
@@ -191,15 +216,20 @@ def _fit_rhythm(
     factor = np.where(better, _FACTORS[best], 0.0)
     if not factor.any():
         return none
-    return Rhythm(cycle_s, _course(cycles, smooth) * factor)
+    return Rhythm(cycle_s, _course(cycles, smooth), without, last_s).times(factor)
 
 
-def _by_cycle(timestamps: NDArray[np.int64], scaled: Floats, cycle_s: int, bins: int) -> Floats:
-    """Mean of each bin of each cycle [N, bins, M], NaN where nothing was seen; cycles mostly empty are left out."""
-    cycle = timestamps // cycle_s
-    cycle = (cycle - cycle[0]).astype(np.int64)
-    cell = cycle * bins + (timestamps % cycle_s) * bins // cycle_s
-    n = int(cycle[-1]) + 1
+def _by_cycle(
+    timestamps: NDArray[np.int64], scaled: Floats, cycle_s: int, bins: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Mean of each bin of each cycle [N, bins, M], NaN where nothing was seen, and how many cycles ago it was [N].
+
+    Counted back from the newest point: two weeks are two whole cycles, whatever day they begin on. Cycles that are
+    mostly empty are left out.
+    """
+    ago = (timestamps[-1] - timestamps) // cycle_s
+    n = int(ago[0]) + 1
+    cell = (n - 1 - ago) * bins + (timestamps % cycle_s) * bins // cycle_s
     result = np.empty((n * bins, scaled.shape[1]))
     for j in range(scaled.shape[1]):
         there = np.isfinite(scaled[:, j])
@@ -207,7 +237,8 @@ def _by_cycle(timestamps: NDArray[np.int64], scaled: Floats, cycle_s: int, bins:
         total = np.bincount(cell[there], scaled[there, j], minlength=n * bins)
         result[:, j] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     cycles: Floats = result.reshape(n, bins, -1)
-    return cycles[np.isfinite(cycles).any(2).mean(1) >= 0.5]
+    full = np.isfinite(cycles).any(2).mean(1) >= 0.5
+    return cycles[full], np.arange(n)[::-1][full]
 
 
 def _median(x: Floats, axis: int) -> Floats:

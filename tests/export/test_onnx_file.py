@@ -84,11 +84,12 @@ def test_file_of_eleven_metrics_and_eight_granularities_is_small() -> None:
         return rng.random([*a.shape[:axis], 8, *a.shape[axis + 1 : -1], 11]).astype(np.float32)
 
     bins = np.array([288, 288, 288, 96, 48, 24, 12, 3])
-    weekly = np.array([168, 168, 168, 168, 168, 168, 84, 21])
+    weekly = np.array([336, 336, 336, 336, 336, 168, 84, 21])
     big = dataclasses.replace(
         p, steps=steps, level_points=np.full(8, 2017), recent_points=np.full(8, 25),
-        points_per_day=np.full(8, 288.0, np.float32), center=wide(p.center, 0), spread=wide(p.spread, 0),
-        unit=wide(p.unit, 0), unit_slope=wide(p.unit_slope, 0),
+        points_per_day=np.full(8, 288.0, np.float32),
+        offset=wide(p.offset, 0), center=wide(p.center, 0), spread=wide(p.spread, 0),
+        unit=wide(p.unit, 0), unit_slope=wide(p.unit_slope, 0), noise=wide(p.noise, 0), habit=wide(p.habit, 1),
         daily=rng.random((bins.sum(), 11)).astype(np.float32), daily_bins=bins, daily_offset=bins.cumsum() - bins,
         weekly=rng.random((weekly.sum(), 11)).astype(np.float32), weekly_bins=weekly,
         weekly_offset=weekly.cumsum() - weekly, log_points=np.repeat(p.log_points[:1], 8, 0),

@@ -6,7 +6,8 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from export.arithmetic import asked_places, patterns, reconstruct, windows
+from export.autoencoder import asked_places, patterns, reconstruct
+from export.chosen import windows
 from export.parameters import HIDDEN, STRIDE, WINDOW
 from export.torch_ops import TorchOps
 from outliers.train import measure, network
@@ -85,7 +86,7 @@ def test_serving_reconstructs_as_the_trained_network_does(mode: int) -> None:
     nothing: list = []
     c = measure.Chosen(
         index=torch.tensor(0), count=torch.tensor(count), causal=torch.tensor(mode), days=torch.tensor(1.0),
-        prior=torch.tensor(1.0), center=torch.zeros(1), spread=torch.ones(1),
+        prior=torch.tensor(1.0), offset=None, center=torch.zeros(1), spread=torch.ones(1), noise=torch.ones(1),
         unit=torch.ones(1), unit_slope=torch.zeros(1),
         windows=windows(TorchOps(), p, torch.tensor(mode * len(p.steps)), torch.tensor(count)),
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,

@@ -65,3 +65,25 @@ def test_quantiles_leave_missing_points_out() -> None:
     np.testing.assert_allclose(low, [5, 10])
     np.testing.assert_allclose(high, [95, 190])
     assert np.isnan(sorted_quantiles(np.full((3, 1), np.nan), (0.5,))[0][0])
+
+
+@pytest.mark.parametrize("start_day", range(7))
+def test_two_weeks_are_two_whole_ones_whatever_day_they_begin_on(start_day: int) -> None:
+    t = START_S + start_day * 86_400 + 300 * np.arange(14 * 288)
+    weekend = ((t // 86_400 + 4) % 7 >= 5).astype(float)
+    values = (100 - 60 * weekend + np.random.default_rng(1).standard_normal(len(t)))[:, None]
+    scaling = fit_scaling(t, values, 300)
+    g = scaling.deviations(t, values, 300) * scaling.spread
+    assert np.std(g) < 5 < np.std(values)
+
+
+def test_deviations_from_an_unseen_rhythm_are_as_large_as_in_time_to_come() -> None:
+    rng = np.random.default_rng(2)
+    t = START_S + 3600 * np.arange(28 * 24)
+    wave = 10 * np.sin(2 * np.pi * t / 86_400) * (1 + 0.5 * np.sin(2 * np.pi * t / (7 * 86_400)))
+    values = (wave + rng.standard_normal(len(t)))[:, None]
+    scaling = fit_scaling(t[:336], values[:336], 3600)
+    seen, unseen = (scaling.deviations(t[:336], values[:336], 3600, part) for part in (False, True))
+    to_come = scaling.deviations(t[336:], values[336:], 3600)
+    assert np.std(seen) < 0.9 * np.std(to_come)
+    assert np.std(unseen) == pytest.approx(np.std(to_come), rel=0.25)
