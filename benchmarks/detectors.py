@@ -12,6 +12,7 @@ from typing import Any, Optional, Protocol
 import numpy as np
 
 from benchmarks import old_service, reference
+from outliers.config import Detection
 from outliers.infer import baseline
 from outliers.infer.judge import ANY, judge
 from outliers.infer.scores import Scores
@@ -28,9 +29,10 @@ class Detector(Protocol):
 
 @dataclass
 class Settings:
-    """What may be changed from the command line."""
+    """What may be changed from the command line. alarms_per_day: the model's budget, by default the service's own."""
 
     k: Optional[float] = None
+    alarms_per_day: float = Detection().alarms_per_day
     witness: bool = True
     epochs: Optional[int] = None
 
@@ -72,7 +74,7 @@ class Trained:
         from outliers.errors import ModelUnsuited
 
         try:
-            scores = self._model.score(series, self._settings.k, mode)
+            scores = self._model.score(series, self._settings.k, mode, self._settings.alarms_per_day)
         except ModelUnsuited:
             scores, _ = baseline.score(series, self._settings.k, mode)
         return judged(series, scores, asked, mode, self._settings.witness)

@@ -144,6 +144,9 @@ def main(arguments: Optional[list[str]] = None) -> None:
     parser.add_argument("--mode", choices=("whole", "causal"), default="whole")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     parser.add_argument("--k", type=float, help="the line, instead of the detector's default")
+    parser.add_argument(
+        "--alarms-per-day", type=float, default=Settings().alarms_per_day, help="the model's budget, 0 = its fixed line"
+    )
     parser.add_argument("--no-witness", action="store_true", help="flag without the second witness")
     parser.add_argument("--epochs", type=int, help="of the model's training, instead of its default")
     parser.add_argument("--stretch", type=int, help="ask only about the busiest stretch of so many points")
@@ -163,7 +166,7 @@ def main(arguments: Optional[list[str]] = None) -> None:
         query=given.query,
         lead_in=given.lead_in,
         mode=given.mode,
-        settings=Settings(given.k, not given.no_witness, given.epochs),
+        settings=Settings(given.k, given.alarms_per_day, not given.no_witness, given.epochs),
         stretch=given.stretch,
     )
     items = [item for item in read_folder(given.data) if not given.family or item.family in given.family]
