@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
+    _must_be_free(args.port)
     folder = Path(args.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for made in ("store", "mirror"):  # by the last demo: this one begins anew
@@ -95,6 +96,18 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 while True:
                     time.sleep(3600)
     return 0
+
+
+def _must_be_free(port: int) -> None:
+    """Raise OutliersError where something listens already: it would answer in the demo's place."""
+    from outliers.web.serving import listen
+
+    try:
+        listen("127.0.0.1", port).close()
+    except OSError as error:
+        raise OutliersError(
+            f"cannot listen on 127.0.0.1:{port} ({error.strerror}): name another port with --port"
+        ) from error
 
 
 @contextlib.contextmanager

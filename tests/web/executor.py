@@ -101,7 +101,11 @@ class Executor:
         return self.process.wait(seconds)
 
     def __enter__(self) -> Executor:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self.process is not None and self.process.poll() is None:
