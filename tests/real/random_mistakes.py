@@ -26,7 +26,7 @@ FILTERS = (
 )
 AGGREGATIONS = (
     *({"type": "vibe", "name": "a", "fieldName": "b"}, {"type": "longSum", "name": "a"}, {"type": "count"}, 3, "count"),
-    *({"type": "longSum", "fieldName": "events"}, {"type": "hyperUnique", "name": "a"}, {"name": "a"}),
+    *({"type": "longSum", "fieldName": "events"}, {"name": "a"}),
     *({"type": "filtered", "name": "a"}, {"type": "filtered", "aggregator": {"type": "count", "name": "n"}}),
     {"type": "filtered", "filter": {"type": "hunch"}, "aggregator": {"type": "count", "name": "n"}},
 )
