@@ -102,7 +102,7 @@ def judge(
         score=_significant(final),
         flag=flag,
         carried=flag & ~outside,
-        direction=_direction(values, forecast),
+        direction=_direction(values, forecast, floor),
         deviating=_deviating(series.metrics, s_all, flag),
     )
 
@@ -239,8 +239,9 @@ def _band(values: Floats, forecast: Floats, lower: Floats, upper: Floats, flag: 
     return lower, upper, low | high
 
 
-def _direction(values: Floats, forecast: Floats) -> NDArray[np.int8]:
-    direction = np.where(values < forecast, np.int8(-1), np.int8(1))
+def _direction(values: Floats, forecast: Floats, floor: Floats) -> NDArray[np.int8]:
+    """Below what was expected, or as low as a value can be: in a long outage nothing is expected any more."""
+    direction = np.where((values < forecast) | (values <= floor), np.int8(-1), np.int8(1))
     return np.where(np.isfinite(values), direction, np.int8(0))
 
 

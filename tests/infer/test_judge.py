@@ -190,3 +190,14 @@ def test_empty_bucket_of_a_sensor_that_is_rarely_silent_is_over_the_line(metric)
     assert (verdict.direction[empty] == -1).all() and not verdict.carried.any()
     usual = judge(one, scores, metric, empty=empty, counting=("bytes",), nonnegative=True)
     assert not usual.flag.any()
+
+
+def test_value_as_low_as_it_can_be_is_down_even_where_nothing_is_expected():
+    one = series(np.r_[np.full(100, 10.0), np.zeros(40), np.full(100, 10.0)])
+    silent = one.values[:, 0] == 0
+    nothing = np.zeros((240, 1), np.float32)
+    over = np.where(silent, 3.0, 0.1).astype(np.float32)[:, None]
+    scores = Scores(expected=nothing, lower=nothing, upper=nothing + 1, score=over, own=over)
+    verdict = judge(one, scores, "m0", empty=silent, counting=("m0",), nonnegative=True)
+    assert verdict.flag[silent].all() and (verdict.direction[silent] == -1).all()
+    assert (judge(one, scores, "m0").direction[~silent] == 1).all()
