@@ -17,12 +17,12 @@ from export.parity import torch_scores
 from outliers.errors import TooLittleData
 from outliers.infer.metadata import MODES, Line
 from outliers.infer.model import Model
+from outliers.infer.ratios import as_ratios
 from outliers.series import Series
 from outliers.train import calibrate, trim
 from outliers.train.fit import MIN_POINTS, FitSettings, Fitted, fit
 from outliers.train.gate import GateResult, Trial, gate
 from outliers.train.levels import moving_level, recent_points
-from outliers.train.ratios import as_ratios
 
 HELD_OUT = 0.25  # the newest share of each granularity
 _REFIT_STEPS = 200

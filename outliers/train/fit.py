@@ -17,6 +17,7 @@ from export.autoencoder import window_unit
 from export.parameters import Parameters
 from export.torch_ops import TorchOps
 from outliers.errors import TooLittleData, TrainingError
+from outliers.infer.ratios import as_ratios
 from outliers.series import Series
 from outliers.train import habit, measure, network, ratios, trim
 from outliers.train.levels import level_points, moving_level, recent_points
@@ -89,9 +90,7 @@ def fit(
     torch.manual_seed(settings.seed)
     tell(0.02, "scaling and rhythm")
     offsets = ratios.offsets(list(usable.values()))
-    moved = [
-        dataclasses.replace(s, values=ratios.as_ratios(s.values, offset)) for s, offset in zip(usable.values(), offsets)
-    ]
+    moved = [dataclasses.replace(s, values=as_ratios(s.values, offset)) for s, offset in zip(usable.values(), offsets)]
     prepared = _prepare_all(moved)
     scalings = {name: scaling for name, (scaling, _) in zip(usable, prepared)}
     data = [d for _, d in prepared]

@@ -15,11 +15,11 @@ from export.parity import torch_scores
 from outliers.errors import ModelUnsuited
 from outliers.infer.metadata import Line
 from outliers.infer.model import Model
+from outliers.infer.ratios import as_ratios
 from outliers.infer.scores import Scores
 from outliers.series import Series
 from outliers.train import calibrate
 from outliers.train.fit import Fitted
-from outliers.train.ratios import as_ratios
 
 WORSE = 1.5  # times the error of what it is compared with
 ALARMS_TIMES, ALARMS_MORE = 4.0, 3

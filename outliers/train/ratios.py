@@ -36,8 +36,3 @@ def _noise_of(s: Series) -> Callable[[Floats], Floats]:
         return ((g - moving_level(g, recent_points(s.step_s))) * scaling.spread).T
 
     return noise
-
-
-def as_ratios(values: Floats, offset: Floats) -> Floats:
-    """`infer.ratios.as_ratios` of values [T, M] with offsets [M]."""
-    return ratios.as_ratios(values, offset)
