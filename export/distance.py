@@ -8,7 +8,7 @@ from typing import Any
 from export.chosen import Chosen, X
 from export.parameters import CHANNELS, SCALES
 
-FINITE = 1e30
+FINITE = 1e30  # an energy beyond it stands for: no value of this point alone reaches the line
 CLIP_JOINT = 25.0  # energy of one metric that counts at most towards the joint score
 OWN_SHARE = 0.1  # of several metrics: what a metric itself adds to the joint score
 JOINT_MOST = 1.5

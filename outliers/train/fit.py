@@ -165,6 +165,7 @@ def _prepare(granularity: int, series: Series, scaling: Scaling, values: np.ndar
         g=torch.as_tensor(np.nan_to_num(g), dtype=torch.float32),
         unseen=torch.as_tensor(np.nan_to_num(unseen), dtype=torch.float32),
         seen=torch.as_tensor(np.isfinite(g), dtype=torch.float32),
+        noise=torch.as_tensor(_noise(unseen, series.step_s), dtype=torch.float32),
     )
 
 
@@ -178,7 +179,7 @@ def _train(
     early, late = [], []
     for d in data:
         cut = int(len(d.g) * (1 - _VALIDATE))
-        g = d.g / window_unit(TorchOps(), torch.as_tensor(_noise(d), dtype=torch.float32))
+        g = d.g / window_unit(TorchOps(), d.noise)
         early.append(network.Stretch(d.granularity, g[:cut], d.seen[:cut]))
         late.append(network.Stretch(d.granularity, g[cut:], d.seen[cut:]))
     points = sum(len(s.g) for s in early)
@@ -217,7 +218,7 @@ def _parameters(
         spread=np.stack([s.spread for s in scalings]).astype(np.float32),
         unit=np.stack([s.unit for s in scalings]).astype(np.float32),
         unit_slope=np.stack([s.unit_slope for s in scalings]).astype(np.float32),
-        noise=np.stack([_noise(d) for d in data]).astype(np.float32),
+        noise=np.stack([d.noise.numpy() for d in data]),
         daily=daily, daily_bins=daily_bins, daily_offset=daily_offset,
         weekly=weekly, weekly_bins=weekly_bins, weekly_offset=weekly_offset,
         log_points=np.log(np.stack([measure.lengths_of(len(s)) for s in series])).astype(np.float32),
@@ -233,10 +234,9 @@ def _raw(center: np.ndarray, offset: np.ndarray) -> np.ndarray:
     return np.where(offset > 0, np.exp(np.where(offset > 0, center, 0.0)), center)
 
 
-def _noise(d: measure.Data) -> np.ndarray:
-    """Usual size [M] of what the level of two hours leaves of the deviations."""
-    g = np.where(d.seen.numpy() > 0, d.unseen.numpy().astype(np.float64), np.nan)
-    return np.maximum(np.nan_to_num(robust_size(g - moving_level(g, recent_points(d.step_s)))), measure.LEAST_NOISE)
+def _noise(g: np.ndarray, step_s: int) -> np.ndarray:
+    """Usual size [M] of what the level of two hours leaves of the deviations [T, M], NaN = missing."""
+    return np.maximum(np.nan_to_num(robust_size(g - moving_level(g, recent_points(step_s)))), measure.LEAST_NOISE)
 
 
 def replace_parameters(fitted: Fitted, **changes: Any) -> Fitted:

@@ -34,6 +34,7 @@ class Data:
     """One granularity as the network sees it: deviations g and what was seen [T, M] float32, trimmed.
 
     unseen [T, M]: the same deviations from a rhythm that was learned without them, as they will be in time to come.
+    noise [M]: usual size of what the level of two hours leaves of those.
     """
 
     granularity: int
@@ -41,6 +42,7 @@ class Data:
     g: Tensor
     unseen: Tensor
     seen: Tensor
+    noise: Tensor
 
 
 def lengths_of(points: int) -> np.ndarray:
@@ -82,7 +84,7 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
         index=torch.tensor(d.granularity), count=count, causal=torch.tensor(mode),
         days=torch.tensor(length / per_day), prior=torch.tensor(PRIOR_DAYS * per_day),
         offset=None, center=torch.zeros(1), spread=torch.ones(1),
-        unit=torch.ones(1), unit_slope=torch.zeros(1), noise=torch.as_tensor(p.noise[d.granularity]),
+        unit=torch.ones(1), unit_slope=torch.zeros(1), noise=d.noise,
         windows=windows(op, p, at, count),
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
         joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
