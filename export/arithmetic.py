@@ -13,7 +13,7 @@ import numpy as np
 
 from export.autoencoder import reconstruct, window_unit
 from export.chosen import Chosen, X, choose
-from export.distance import WIDEN_DAYS, energy, judge_scales, judging
+from export.distance import WIDEN_DAYS, judge_scales, judging, own_energy, parabola
 from export.parameters import CHANNELS, Parameters
 
 DAY_S, WEEK_S = 86_400, 604_800
@@ -37,16 +37,18 @@ def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causa
     unit = unit_of(op, c, course)
     g, seen = deviations(op, c, course, unit, values)
     centers = residual_centers(op, p, c, g, seen)
-    judges = centers[: judging(m)]
-    e = energy(op, g, judges, widened(op, c, g, seen, judges, 1 if m == 1 else 2))
+    away = op.concat([g - center for center in centers[: judging(m)]])
+    noise = widened(op, c, away, seen, m)
+    e = own_energy(op, away, noise, m)
     line = op.rows_from(line_of(op, p, c, timestamp, k), first)
-    best, shortest, reach = judge_scales(op, c, e, seen, line * line, m)
-    unit, course, bottom, floor, values = (op.rows_from(x, first) for x in (unit, course, e.bottom, e.floor, values))
-    idea = centers[2] if judging(m) < CHANNELS else op.rows_from(centers[2], first)
-    room = op.sqrt(op.maximum(reach - floor, 0.0) / e.curvature) * unit
+    unit, course, values = (op.rows_from(x, first) for x in (unit, course, values))
+    answered = [center if i >= judging(m) else op.rows_from(center, first) for i, center in enumerate(centers)]
+    curve = parabola(op, answered[: judging(m)], noise, m)
+    best, shortest, reach = judge_scales(op, c, e, curve.floor, seen, line * line, m)
+    room = op.sqrt(op.maximum(reach - curve.floor, 0.0) / curve.curvature) * unit
     there = op.observed(values)
-    expected = (idea * unit + course) * c.spread
-    middle = (bottom * unit + course) * c.spread
+    expected = (answered[-1] * unit + course) * c.spread
+    middle = (curve.bottom * unit + course) * c.spread
     return {
         "expected": raw(op, c, expected),
         "lower": raw(op, c, op.minimum(middle - room * c.spread, expected)),
@@ -58,23 +60,19 @@ def detect(op: Any, p: Parameters, timestamp: X, step: X, values: X, k: X, causa
 
 def rhythm(op: Any, p: Parameters, index: X, timestamp: X, step: X) -> X:
     """The usual course of day and week at each timestamp, in scaled units [T, M]."""
-    total = None
-    for cycle_s, table, bins, offset in (
-        (DAY_S, p.daily, p.daily_bins, p.daily_offset),
-        (WEEK_S, p.weekly, p.weekly_bins, p.weekly_offset),
-    ):
-        place = op.pick(op.constant(np.stack([bins, offset], 1), "int"), index)
-        n, first = op.pick(place, 0), op.pick(place, 1)
-        second = op.to_float(timestamp % cycle_s) + op.to_float(step) * 0.5
-        position = second * op.to_float(n) * (1.0 / cycle_s) + 0.5  # one bin ahead: never negative
-        below = op.floor(position)
-        part = op.column(position - below)
-        bin_ = op.to_int(below) + n - 1
-        values = op.constant(table, "half")
-        lower, upper = (op.to_float(op.rows(values, at % n + first)) for at in (bin_, bin_ + 1))
-        here = lower + (upper - lower) * part
-        total = here if total is None else total + here
-    return total
+    cycles = np.array([[DAY_S], [WEEK_S]])
+    table = op.constant(np.concatenate([p.daily, p.weekly]), "half")
+    bins = np.stack([p.daily_bins, p.weekly_bins], 1)
+    offset = np.stack([p.daily_offset, len(p.daily) + p.weekly_offset], 1)
+    place = op.reshape(op.pick(op.constant(np.concatenate([bins, offset], 1), "int"), index), (-1, 1))
+    n, first = op.split(place, [2, 2], -2)
+    second = op.to_float(timestamp % op.constant(cycles, "int")) + op.to_float(step) * 0.5  # [2, T]
+    position = second * (op.to_float(n) * op.constant(1.0 / cycles, "float")) + 0.5  # one bin ahead: never negative
+    below = op.floor(position)
+    part = position - below
+    bin_ = op.to_int(below) + n - 1
+    around = op.to_float(op.rows(table, op.stack([bin_ % n + first, (bin_ + 1) % n + first])))  # [4, T, M]
+    return op.total(around * op.column(op.stack([1.0 - part, part])))
 
 
 def line_of(op: Any, p: Parameters, c: Chosen, timestamp: X, k: X) -> X:
@@ -121,20 +119,20 @@ def levels(op: Any, c: Chosen, g: X, seen: X, m: int) -> tuple[X, X]:
     of such a window must not move what is expected before and after it. Where hardly any of its points are left at
     the level of days, the sensor has moved, and its level with it.
     """
-    span, recent = c.windows[:2]
-    sums, counts = op.split(op.running_sum(op.concat([g, seen]), 2 * m, c.count), [m, m])
-    count = op.between(counts, *span)
+    span, recent = c.span, c.recent
+    sums = op.running_sum(op.concat([g, seen]), 2 * m, c.count)
+    total, count = op.split(op.between(sums, *span), [m, m])
     each = 1.0 / op.maximum(count, 1.0)
-    long = op.between(sums, *span) * each
+    long = total * each
     for _ in range(2):
         long = _refine(op, c, g, seen, long, span, each, m)
-    all_, points = op.between(sums, *recent), op.between(counts, *recent)
+    total, points = op.split(op.between(sums, *recent), [m, m])
     near = still(op, g - long) * seen
-    sums, counts = op.split(op.running_sum(op.concat([g * near, near]), 2 * m, c.count), [m, m])
-    near_sum, near_points = op.between(sums, *recent), op.between(counts, *recent)
+    sums = op.running_sum(op.concat([g * near, near]), 2 * m, c.count)
+    near_total, near_points = op.split(op.between(sums, *recent), [m, m])
     moved = near_points < points * LEFT
     each = 1.0 / op.maximum(op.where(moved, points, near_points), 1.0)
-    level = op.where(moved, all_, near_sum) * each
+    level = op.where(moved, total, near_total) * each
     level = op.where(points < 1.0, long, level)
     away = g - level
     clipped = within(op, away, c.noise * FAR) * still(op, away) * seen
@@ -172,19 +170,20 @@ def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
     return [long, recent, reconstruct(op, p, c, shown / unit, seen, first) * unit]
 
 
-def widened(op: Any, c: Chosen, g: X, seen: X, centers: list, passes: int) -> list:
-    """The noise [1, M] of each channel in this query: the training's, wider if a long query is noisier.
+def widened(op: Any, c: Chosen, away: X, seen: X, m: int) -> X:
+    """The noise [1, C * M] of the judging channels in this query: the training's, wider if a long query is noisier.
 
-    The first pass counts at most CLIP_SIZE of a deviation, so that anomalies do not widen; a second one reaches noise
-    that has grown far beyond it.
+    away [T, C * M]. The first pass counts at most CLIP_SIZE of a deviation, so that anomalies do not widen; with
+    several metrics a second one reaches noise that has grown far beyond it.
     """
+    judges = judging(m)
+    tau, size = (op.split(x, [judges * m, (CHANNELS - judges) * m])[0] if judges < CHANNELS else x for x in (c.tau, c.size))
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
-    share = op.maximum(op.mean_rows(seen), 1e-6)
-    result = []
-    for center, tau, size in zip(centers, c.tau, c.size):
-        for again in range(passes):
-            z = op.minimum(op.abs(g - center) / tau, CLIP_SIZE) * seen
-            ratio = op.mean_rows(z) / (share * (op.maximum(size, LEAST_SIZE) if again else size))
-            tau = tau * (1.0 + op.maximum(ratio - 1.0, 0.0) * believed)
-        result.append(tau)
-    return result
+    there = op.concat([seen] * judges)
+    share = op.maximum(op.mean_rows(there), 1e-6)
+    distance = op.abs(away)
+    for again in range(1 if m == 1 else 2):
+        z = op.minimum(distance / tau, CLIP_SIZE) * there
+        ratio = op.mean_rows(z) / (share * (op.maximum(size, LEAST_SIZE) if again else size))
+        tau = tau * (1.0 + op.maximum(ratio - 1.0, 0.0) * believed)
+    return tau

@@ -45,7 +45,7 @@ def reconstruct(op: Any, p: Parameters, c: Chosen, g: X, seen: X, first: X = 0) 
     row = op.column(start) + op.arange(WINDOW) + 1
     row = op.where(row <= c.count, op.maximum(row, 0), 0)  # row 0 is all missing
     padded = op.zero_row_first(op.concat([g, seen]), 2 * m)
-    cut = op.swap(op.split_rows(op.rows(padded, op.reshape(row, (-1,))), WINDOW, 2 * m))  # [U, 2M, W]
+    cut = op.swap(op.rows(padded, row))  # [U, 2M, W]
     x, v = (op.merge_windows(part) for part in op.split(cut, [m, m], -2))  # [U*M, W]
     shown = patterns()
     look = op.pick(op.constant(np.swapaxes(shown, 1, 2), "float"), live)  # [W, 4]

@@ -32,15 +32,15 @@ class Chosen:
     unit: X
     unit_slope: X
     noise: X
-    windows: list  # first row, and row after the last, of each point's windows: the two levels', then the scales'
-    tau: list  # C of [1, M]
-    size: list  # C
-    usual: list  # S of [1, M]
-    limit: list  # S
-    reached: list  # S
-    joint_usual: list  # S of [1, 1]
-    joint_limit: list  # S
-    joint_reached: list  # S
+    span: tuple  # first row, and row after the last, [T] each, of the points that tell the level of days
+    recent: tuple  # the same of two hours
+    before: X  # [1, S] points before each point that a scale looks at,
+    after: X  # [1, S] and those after it, itself included
+    tau: X  # [1, C * M] noise of each channel
+    size: X  # [1, C * M]
+    usual: X  # [1, S * N] of each scale: its M metrics and, of several, all together
+    limit: X  # [1, S * N]
+    reached: X  # [1, S * N]
     first: X = 0  # row from which on points are answered; all are context
 
 
@@ -53,23 +53,19 @@ def choose(op: Any, p: Parameters, step: X, count: X, causal: X, first: X = 0) -
     rows = np.concatenate([p.offset, p.center, p.spread, p.unit, p.unit_slope, p.noise, p.points_per_day[:, None]], 1)
     row = op.reshape(op.pick(op.constant(rows, "float"), index), (1, -1))
     offset, center, spread, unit, unit_slope, noise, per_day = op.split(row, [m] * 6 + [1])
-    measured = (p.tau, p.size, p.usual, p.limit, p.reached, p.joint_usual, p.joint_limit, p.joint_reached)
-    table = np.concatenate([t.reshape(2 * g, lengths, -1) for t in measured], 2)
+    of_scales = [_with_joint(own, joint, m) for own, joint in (
+        (p.usual, p.joint_usual), (p.limit, p.joint_limit), (p.reached, p.joint_reached))]  # fmt: skip
+    table = np.concatenate([t.reshape(2 * g, lengths, -1) for t in (p.tau, p.size, *of_scales)], 2)
     here = op.matmul(_between_lengths(op, p, index, count), op.pick(op.constant(table, "float"), at))
-    parts = op.split(here, [m] * (2 * CHANNELS + 3 * len(SCALES)) + [1] * (3 * len(SCALES)))
-    cuts = np.cumsum([0, CHANNELS, CHANNELS] + [len(SCALES)] * 6)
-    tau, size, usual, limit, reached, joint_usual, joint_limit, joint_reached = (
-        parts[a:b] for a, b in zip(cuts, cuts[1:])
-    )
+    tau, size, usual, limit, reached = op.split(here, [CHANNELS * m] * 2 + [len(SCALES) * columns(m)] * 3)
+    span, recent, before, after = reaches(op, p, at, count)
     return Chosen(
         index=index, count=count, causal=causal,
         days=op.to_float(count) / per_day, prior=PRIOR_DAYS * per_day,
         offset=offset if p.offset.any() else None, center=center, spread=spread,
         unit=unit, unit_slope=unit_slope, noise=noise,
-        windows=windows(op, p, at, count),
-        tau=tau, size=size, usual=usual, limit=limit, reached=reached,
-        joint_usual=joint_usual, joint_limit=joint_limit, joint_reached=joint_reached,
-        first=first,
+        span=span, recent=recent, before=before, after=after,
+        tau=tau, size=size, usual=usual, limit=limit, reached=reached, first=first,
     )  # fmt: skip
 
 
@@ -86,15 +82,34 @@ def _between_lengths(op: Any, p: Parameters, index: X, count: X) -> X:
     return op.maximum(1.0 - away, 0.0)
 
 
-def windows(op: Any, p: Parameters, at: X, count: X) -> list:
-    """(first row, row after the last) [T] of each point's windows: centred, or what came before in causal mode.
+def columns(m: int) -> int:
+    """N, the columns of a scale: a metric is all there is, several have one for all of them together besides."""
+    return m + (m > 1)
 
-    The levels of a live point do not know the point itself, its scales do.
+
+def _with_joint(own: np.ndarray, joint: np.ndarray, m: int) -> np.ndarray:
+    """[..., S, M] and [..., S] -> [..., S, N]."""
+    return own if m == 1 else np.concatenate([own, joint[..., None]], -1)
+
+
+def reaches(op: Any, p: Parameters, at: X, count: X) -> tuple[tuple, tuple, X, X]:
+    """How far the levels and the scales look from each point: centred, or at what came before in causal mode.
+
+    The levels of a live point do not know the point itself, its scales do. Returns (low, high) [T] of both levels,
+    and (before, after) [1, S] of the scales.
     """
-    widths = [p.level_points, p.recent_points] + [np.full(len(p.steps), w) for w in SCALES]
-    whole = [part for w in widths for part in (w // 2, w // 2 + 1)]
-    live = [part for i, w in enumerate(widths) for part in ((w, 0 * w) if i < 2 else (w - 1, 0 * w + 1))]
-    table = np.concatenate([np.stack(whole, 1), np.stack(live, 1)])
-    reach = op.split(op.pick(op.constant(table, "int"), at), [1] * (2 * len(widths)))
-    t = op.arange(count)
-    return [(op.maximum(t - before, 0), op.minimum(t + after, count)) for before, after in zip(reach[::2], reach[1::2])]
+    levels = np.stack([p.level_points, p.recent_points], 1)
+    scales = np.repeat(np.array(SCALES)[None], len(p.steps), 0)
+    whole = [levels // 2, scales // 2, levels // 2 + 1, scales // 2 + 1]
+    live = [levels, scales - 1, 0 * levels, 0 * scales + 1]
+    table = np.concatenate([np.concatenate(whole, 1), np.concatenate(live, 1)])
+    row = op.reshape(op.pick(op.constant(table, "int"), at), (1, -1))
+    level_before, before, level_after, after = op.split(row, [2, len(SCALES)] * 2)
+    low, high = between(op, op.arange(count), op.reshape(level_before, (2, 1)), op.reshape(level_after, (2, 1)), count)
+    span, recent = ((op.pick(low, i), op.pick(high, i)) for i in (0, 1))
+    return span, recent, before, after
+
+
+def between(op: Any, t: X, before: X, after: X, count: X) -> tuple[X, X]:
+    """(first row, row after the last) of what lies around rows t, within the query."""
+    return op.maximum(t - before, 0), op.minimum(t + after, count)

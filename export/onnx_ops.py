@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.parameters import PHASES, WINDOW
 
 OPSET, IR = 18, 8
-_BLOCK = 32  # running sums are taken in blocks by one matrix product: ONNX Runtime's CumSum costs 2.6 times as much
+_BLOCK = 16  # running sums are taken in blocks by one matrix product: ONNX Runtime 1.16's CumSum costs 2.6 times as much
 _TYPES = {
     "half": TensorProto.FLOAT16,
     "float": TensorProto.FLOAT,
@@ -135,11 +135,17 @@ class OnnxOps:
         return self.pick(self.node("Shape", [x], "int"), 0)
 
     def arange(self, count: Operand) -> Value:
-        zero, one = self.constant(np.asarray(0), "int"), self.constant(np.asarray(1), "int")
-        return self.node("Range", [zero, self.lift(count, "int"), one], "int")
+        return self.every(count, 1)
+
+    def every(self, count: Operand, step: Operand) -> Value:
+        """0, step, 2 * step ... below count."""
+        return self.node("Range", [self.lift(x, "int") for x in (0, count, step)], "int")
 
     def to_float(self, x: Value) -> Value:
         return self.node("Cast", [x], "float", to=TensorProto.FLOAT)
+
+    def to_double(self, x: Value) -> Value:
+        return self.node("Cast", [x], "double", to=TensorProto.DOUBLE)
 
     def to_int(self, x: Value) -> Value:
         return self.node("Cast", [x], "int", to=TensorProto.INT64)
@@ -207,6 +213,10 @@ class OnnxOps:
     def concat(self, parts: Sequence[Value]) -> Value:
         return self.node("Concat", parts, parts[0].kind, axis=-1)
 
+    def stack(self, parts: Sequence[Value]) -> Value:
+        """Rows of the parts below one another."""
+        return self.node("Concat", parts, parts[0].kind, axis=0)
+
     def column(self, x: Value) -> Value:
         return self.node("Unsqueeze", [x, self.constant(np.asarray([-1]), "int")], x.kind)
 
@@ -264,25 +274,54 @@ class OnnxOps:
     def swap(self, x: Value) -> Value:
         return self.node("Transpose", [x], x.kind, perm=[0, 2, 1])
 
+    def total(self, x: Value) -> Value:
+        """[P, T, M] -> [T, M]."""
+        return self.node("ReduceSum", [x, self.constant(np.asarray([0]), "int")], x.kind, keepdims=0)
+
+    def mean_of_rows(self, x: Value) -> Value:
+        """[T, S, N] -> [S, N]."""
+        return self.node("ReduceMean", [x, self.constant(np.asarray([0]), "int")], x.kind, keepdims=0)
+
+    def split_last_axis(self, x: Value, parts: int, width: int) -> Value:
+        """[T, S * N] -> [T, S, N]."""
+        return self.reshape(x, (-1, parts, width))
+
+    def beside_scales(self, x: Value) -> Value:
+        """[T, M] as what broadcasts over the scales: [T, 1, M]."""
+        return self.node("Unsqueeze", [x, self.constant(np.asarray([1]), "int")], x.kind)
+
+    def most_of_scales(self, x: Value) -> Value:
+        """[T, S, M] -> [T, M]."""
+        return self.node("ReduceMax", [x, self.constant(np.asarray([1]), "int")], x.kind, keepdims=0)
+
+    def least_of_scales(self, x: Value) -> Value:
+        """[T, S, M] -> [T, M]."""
+        return self.node("ReduceMin", [x, self.constant(np.asarray([1]), "int")], x.kind, keepdims=0)
+
+    def scale(self, x: Value, which: int) -> Value:
+        """[T, S, M] -> [T, M]."""
+        return self.node("Gather", [x, self.lift(which, "int")], x.kind, axis=1)
+
     def running_sum(self, x: Value, width: int, count: Value) -> Value:
         """Sums of the rows before each row, and of all: [T + 1 or more, width] in float64."""
-        wide = self.node("Cast", [x], "double", to=TensorProto.DOUBLE)
         # One row more than a multiple is needed where count is a multiple: pad to the next multiple above it.
         missing = self.constant(np.asarray([_BLOCK]), "int") - self.reshape(count, (1,)) % _BLOCK
-        two = self.constant(np.asarray([0, 0]), "int")
-        after = self.node("Concat", [two, missing, self.constant(np.asarray([0]), "int")], "int", axis=0)
-        padded = self.node("Pad", [wide, after], "double")
+        shape = self.node("Concat", [missing, self.constant(np.asarray([width]), "int")], "int", axis=0)
+        padded = self.node("Concat", [x, self.node("ConstantOfShape", [shape], x.kind)], x.kind, axis=0)
         blocks = self.split_rows(padded, _BLOCK, width)
-        before = np.tril(np.ones((_BLOCK + 1, _BLOCK)), -1)  # the last row is the block's whole sum
-        sums = self.matmul(self.constant(before, "double"), blocks)
-        within, totals = self.split(sums, [_BLOCK, 1], axis=1)
-        zero = self.constant(np.asarray(0), "int")
-        offsets = self.node("CumSum", [totals, zero], "double", exclusive=1)
+        within = self.to_double(self.matmul(self.constant(np.tril(np.ones((_BLOCK, _BLOCK)), -1), "float"), blocks))
+        totals = self.to_double(self.matmul(self.constant(np.ones((1, _BLOCK)), "float"), blocks))
+        offsets = self.node("CumSum", [totals, self.constant(np.asarray(0), "int")], "double", exclusive=1)
         return self.merge_rows(within + offsets, width)
 
     def between(self, sums: Value, low: Value, high: Value) -> Value:
-        """What lies in rows low to high - 1, from running sums, as float32."""
+        """What lies in rows low to high - 1, from running sums, as float32: [..., width]."""
         return self.to_float(self.rows(sums, high) - self.rows(sums, low))
+
+    def between_of_parts(self, sums: Value, low: Value, high: Value, parts: int, width: int) -> Value:
+        """The same for parts of the columns, each with its own rows [T, parts]: [T, parts, width]."""
+        part = self.constant(np.arange(parts)[None], "int")
+        return self.between(self.merge_rows(sums, width), low * parts + part, high * parts + part)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:

@@ -27,6 +27,10 @@ class TorchOps:
     def arange(self, count: Number) -> Tensor:
         return torch.arange(int(count))
 
+    def every(self, count: Number, step: Number) -> Tensor:
+        """0, step, 2 * step ... below count."""
+        return torch.arange(0, int(count), int(step))
+
     def to_float(self, x: Tensor) -> Tensor:
         return x.float()
 
@@ -73,7 +77,7 @@ class TorchOps:
         return x[int(index)]
 
     def rows(self, x: Tensor, index: Tensor) -> Tensor:
-        return x.index_select(-2, index.reshape(-1))
+        return x.index_select(-2, index.reshape(-1)).unflatten(-2, tuple(index.shape))
 
     def rows_from(self, x: Tensor, first: Number) -> Tensor:
         """The rows from `first` on."""
@@ -84,6 +88,10 @@ class TorchOps:
 
     def concat(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), -1)
+
+    def stack(self, parts: Sequence[Tensor]) -> Tensor:
+        """Rows of the parts below one another."""
+        return torch.cat(list(parts))
 
     def column(self, x: Tensor) -> Tensor:
         return x.unsqueeze(-1)
@@ -140,10 +148,43 @@ class TorchOps:
     def swap(self, x: Tensor) -> Tensor:
         return x.transpose(-1, -2)
 
+    def total(self, x: Tensor) -> Tensor:
+        """[P, T, M] -> [T, M]."""
+        return x.sum(0)
+
+    def mean_of_rows(self, x: Tensor) -> Tensor:
+        """[..., T, S, N] -> [..., S, N]."""
+        return x.mean(-3)
+
+    def split_last_axis(self, x: Tensor, parts: int, width: int) -> Tensor:
+        """[..., T, S * N] -> [..., T, S, N]."""
+        return x.unflatten(-1, (parts, width))
+
+    def beside_scales(self, x: Tensor) -> Tensor:
+        """[..., T, M] as what broadcasts over the scales: [..., T, 1, M]."""
+        return x.unsqueeze(-2)
+
+    def most_of_scales(self, x: Tensor) -> Tensor:
+        """[..., T, S, M] -> [..., T, M]."""
+        return x.amax(-2)
+
+    def least_of_scales(self, x: Tensor) -> Tensor:
+        """[..., T, S, M] -> [..., T, M]."""
+        return x.amin(-2)
+
+    def scale(self, x: Tensor, which: int) -> Tensor:
+        """[..., T, S, M] -> [..., T, M]."""
+        return x[..., which, :]
+
     def running_sum(self, x: Tensor, width: int, count: Number) -> Tensor:
         """Sums of the rows before each row, and of all: [..., T + 1, width] in float64."""
         return functional.pad(torch.cumsum(x, -2, dtype=torch.float64), (0, 0, 1, 0))
 
     def between(self, sums: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """What lies in rows low to high - 1, from running sums, as float32."""
+        """What lies in rows low to high - 1 [T], from running sums, as float32: [..., T, width]."""
         return (self.rows(sums, high) - self.rows(sums, low)).float()
+
+    def between_of_parts(self, sums: Tensor, low: Tensor, high: Tensor, parts: int, width: int) -> Tensor:
+        """The same for parts of the columns, each with its own rows [T, parts]: [..., T, parts, width]."""
+        each = enumerate(sums.split(width, -1))
+        return torch.stack([self.between(x, low[:, i], high[:, i]) for i, x in each], -2)

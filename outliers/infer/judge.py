@@ -247,7 +247,9 @@ def _direction(values: Floats, forecast: Floats, floor: Floats) -> NDArray[np.in
 
 def _deviating(metrics: tuple[str, ...], s_all: Floats, flag: Bools) -> list[tuple[str, ...]]:
     deviating: list[tuple[str, ...]] = [()] * len(flag)
-    for point in np.flatnonzero(flag & (s_all >= 1.0).any(axis=1)):
-        row = s_all[point]
-        deviating[point] = tuple(metrics[i] for i in np.argsort(-row, kind="stable") if row[i] >= 1.0)
+    points = np.flatnonzero(flag & (s_all >= 1.0).any(axis=1))
+    s = s_all[points]
+    strongest = np.argsort(-s, axis=1, kind="stable").tolist()
+    for point, order, count in zip(points.tolist(), strongest, (s >= 1.0).sum(axis=1).tolist()):
+        deviating[point] = tuple([metrics[i] for i in order[:count]])
     return deviating

@@ -60,8 +60,8 @@ def reach(e: Floats, windows: Windows, line: Union[float, Floats], contamination
     for scale, clip in enumerate(CLIPS):
         own = np.minimum(e, clip**2)
         total, count = windows.energy(own, WIDTHS[scale])
-        usual = _usual(total / np.maximum(count, 1.0), scale, windows, contamination / metrics, USUAL[scale] * more)
-        slope = share / (np.maximum(count, 1.0) * usual)
+        usual = _usual(total / count, scale, windows, contamination / metrics, USUAL[scale] * more)
+        slope = share / (count * usual)
         reached, others = total * slope, (total - own) * slope
         slope_joint: Optional[Floats] = None
         if joint:
@@ -94,7 +94,6 @@ class _Joint:
     def reach(self, scale: int, contamination: float, share: float) -> tuple[Floats, Floats, Floats]:
         """(what is reached [T], the same without a metric's own part [M, T], slope per own energy [T])."""
         total, count = self._windows.energy(self._mean, WIDTHS[scale])
-        count = np.maximum(count, 1.0)
         usual = _usual(total / count, scale, self._windows, contamination, USUAL_JOINT[scale])
         slope = share / (count * usual)
         return total * slope, (total - self._parts) * slope, slope / self._observed

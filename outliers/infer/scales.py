@@ -52,9 +52,10 @@ class Windows:
         return (np.minimum(i + after + 1, points) - np.maximum(i - before, 0)).astype(np.float64)
 
     def energy(self, e: Floats, width: int) -> tuple[Floats, Floats]:
-        """(sum, count) of `e`, which is 0 where missing, over each point's window, the point included."""
+        """(sum, count) of `e`, which is 0 where missing, over each point's window, the point included; count >= 1."""
         before, after = self.reach(width)
-        return np.maximum(window_sum(e, before, after), 0.0), self.counts(before, after)
+        count = self.counts(before, after)
+        return np.maximum(window_sum(e, before, after), 0.0), count if self.complete else np.maximum(count, 1.0)
 
     def level(self, g: Floats, width: int, passes: int) -> Floats:
         """Clipped moving mean of `g`, which is 0 where missing; causal: of the points before each.
@@ -82,16 +83,17 @@ def quantiles(x: Floats, shares: Sequence[float]) -> list[Floats]:
     points = x.shape[-1]
     if not points:
         return [np.full((*x.shape[:-1], 1), np.nan) for _ in shares]
-    last = np.maximum(points - 1 - np.isnan(x).sum(axis=-1, keepdims=True), 0)
+    missing = np.isnan(x)
+    if not np.count_nonzero(missing):
+        places = [round(share * (points - 1)) for share in shares]
+        ordered = np.partition(x, sorted(set(places)), axis=-1)
+        return [ordered[..., place : place + 1] for place in places]
+    last = np.maximum(points - 1 - missing.sum(axis=-1, keepdims=True), 0)
     ranks = [np.rint(share * last).astype(np.intp) for share in shares]
-    each = [set(rank.ravel().tolist()) for rank in ranks]
-    wanted = sorted(set().union(*each))
+    wanted = sorted(set().union(*(rank.ravel().tolist() for rank in ranks)))
     # NaN goes last either way; many different ranks would be dearer than a sort.
     ordered = np.partition(x, wanted, axis=-1) if len(wanted) <= 2 * len(shares) else np.sort(x, axis=-1)
-    return [
-        ordered[..., [*same]] if len(same) == 1 else np.take_along_axis(ordered, rank, axis=-1)
-        for rank, same in zip(ranks, each)
-    ]
+    return [np.take_along_axis(ordered, rank, axis=-1) for rank in ranks]
 
 
 def robust_size(r: Floats) -> Floats:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from export.arithmetic import CLIP_SIZE, residual_centers
-from export.chosen import PRIOR_DAYS, Chosen, windows
-from export.distance import clip_of, energy, joint_energy, judging, scale_energies
+from export.chosen import PRIOR_DAYS, Chosen, columns, reaches
+from export.distance import clip_of, excess, joint_energy, judging, over_windows, own_energy
 from export.parameters import CHANNELS, SCALES, Parameters
 from export.torch_ops import TorchOps
 from outliers.train.scaling import sorted_quantiles
@@ -79,15 +79,15 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
     g, seen = _pieces(d.unseen, length), _pieces(d.seen, length)
     per_day = float(p.points_per_day[d.granularity])
     at, count = torch.tensor(mode * len(p.steps) + d.granularity), torch.tensor(length)
-    nothing: list[Tensor] = []
+    span, recent, before, after = reaches(op, p, at, count)
+    nothing = torch.zeros(0)  # is measured below
     c = Chosen(
         index=torch.tensor(d.granularity), count=count, causal=torch.tensor(mode),
         days=torch.tensor(length / per_day), prior=torch.tensor(PRIOR_DAYS * per_day),
         offset=None, center=torch.zeros(1), spread=torch.ones(1),
         unit=torch.ones(1), unit_slope=torch.zeros(1), noise=d.noise,
-        windows=windows(op, p, at, count),
+        span=span, recent=recent, before=before, after=after,
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
-        joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
     )  # fmt: skip
     with torch.inference_mode():
         centers = residual_centers(op, p, c, g, seen)
@@ -99,34 +99,35 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
             tau.append(np.maximum(np.nan_to_num(np.maximum(1.4826 * half, high / 1.96)), LEAST_NOISE))
             size.append(np.maximum(_mean(np.minimum(r / tau[-1], CLIP_SIZE)), 1e-3))
             noise.append(torch.as_tensor(tau[-1], dtype=torch.float32)[None])
-        e = energy(op, g, centers[: judging(m)], noise[: judging(m)]).total
-        usual = np.stack([_mean(_column_data(e.clamp(max=clip_of(i, m)), there)) for i in range(len(SCALES))])
-        some = there.any(1, keepdim=True)
-        together = joint_energy(op, e, seen)[0]
-        joint_usual = float(_mean(_column_data(together, some))[0])
-        c = dataclasses.replace(
-            c,
-            usual=list(torch.as_tensor(usual[:, None], dtype=torch.float32)),
-            joint_usual=[torch.full((1, 1), joint_usual)] * len(SCALES),
-        )
-        found = {"tau": np.stack(tau), "size": np.stack(size), "usual": usual}
-        found["joint_usual"] = np.full(len(SCALES), joint_usual)
-        found.update(limit=np.ones((len(SCALES), m)), joint_limit=np.ones(len(SCALES)))
-        found.update(reached=np.ones((len(SCALES), m)), joint_reached=np.ones(len(SCALES)))
-        for i, (own, joint) in enumerate(scale_energies(op, c, e, seen, together, m)):
-            share = 1 - (1 - _LINE) / m
-            least = np.maximum(_LEAST_LIMIT, 1.05 * usual[i])
-            found["limit"][i], found["reached"][i] = _limit(_column_data(own, there), share, least)
-            if m > 1:
-                limit, reached = _limit(_column_data(joint, some), _LINE, np.full(1, _LEAST_LIMIT))
-                found["joint_limit"][i], found["joint_reached"][i] = limit[0], reached[0]
+        judges, scales, n = judging(m), len(SCALES), columns(m)
+        away = op.concat([g - center for center in centers[:judges]])
+        e = own_energy(op, away, op.concat(noise[:judges]), m)
+        usual = np.stack([_mean(_column_data(e.clamp(max=clip_of(i, m)), there)) for i in range(scales)])
+        together, some = seen, there
+        if m > 1:
+            together, some = joint_energy(op, e, seen)[0], there.any(1, keepdim=True)
+            usual = np.concatenate([usual, np.tile(_mean(_column_data(together, some)), (scales, 1))], 1)
+        c = dataclasses.replace(c, usual=torch.as_tensor(usual.reshape(1, -1), dtype=torch.float32))
+        sums = op.running_sum(excess(op, c, e, seen, together, m), scales * n, count)
+        over = over_windows(op, c, sums, op.arange(count), n).flatten(0, 1).numpy()  # [points, S, N]
+        energies = over / np.array(SCALES)[:, None] + usual
+    found = {"tau": np.stack(tau), "size": np.stack(size), "usual": usual[:, :m]}
+    least = np.maximum(_LEAST_LIMIT, 1.05 * found["usual"])
+    found["limit"], found["reached"] = _limits(energies[..., :m], there.numpy(), 1 - (1 - _LINE) / m, least)
+    if m > 1:
+        found["joint_usual"] = usual[:, m]
+        least = np.full((scales, 1), _LEAST_LIMIT)
+        limits = _limits(energies[..., m:], some.numpy(), _LINE, least)
+        found["joint_limit"], found["joint_reached"] = (x[:, 0] for x in limits)
     return found
 
 
-def _limit(energy_: np.ndarray, share: float, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The quantile that is distance 1, and the mean share of it that is reached [M]."""
-    limit = np.maximum(np.nan_to_num(sorted_quantiles(energy_, (share,))[0], nan=1.0), least)
-    return limit, np.maximum(_mean(np.minimum(energy_ / limit, 1.0)), 1e-3)
+def _limits(energies: np.ndarray, there: np.ndarray, share: float, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The quantile of energies [points, S, X] that is distance 1, and the mean share of it that is reached [S, X]."""
+    flat = np.where(there[:, None], energies, np.nan).reshape(len(energies), -1)
+    limit = np.maximum(np.nan_to_num(sorted_quantiles(flat, (share,))[0], nan=1.0), least.ravel())
+    reached = np.maximum(_mean(np.minimum(flat / limit, 1.0)), 1e-3)
+    return limit.reshape(least.shape), reached.reshape(least.shape)
 
 
 def _column_data(x: Tensor, there: Tensor) -> np.ndarray:

@@ -32,7 +32,8 @@ SHORT_LIFE_S = 10.0  # a worker that dies sooner is started again more and more 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 GRACE_S = 5.0  # beyond the time that a request may take
 # Set for the workers: one thread per request is the parallelism, and freed memory goes back to the system.
-WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
+                      "MALLOC_MMAP_THRESHOLD_": "8388608", "MALLOC_TRIM_THRESHOLD_": "33554432"}
 _log = logging.getLogger(__name__)
 
 
