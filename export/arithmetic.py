@@ -23,6 +23,7 @@ FAR = 6.0  # usual noises, beyond which a deviation says nothing of its neighbou
 GONE = 9.0  # usual deviations, beyond which a value has left its level
 LEFT = 0.2  # of the points of two hours: fewer that are still at the level of days mean that the level has moved
 CLIP_SIZE = 3.0  # z that counts at most towards the size of a query's residual
+LEAST_SHARE = 1e-6  # of the points that were observed: where none was, nothing is divided
 LEAST_SIZE = 0.1  # what never moved in training and moves once must not widen twice
 
 
@@ -151,9 +152,9 @@ def within(op: Any, x: X, most: X) -> X:
 
 
 def _refine(op: Any, c: Chosen, g: X, seen: X, level: X, span: tuple, each: X, m: int) -> X:
-    """Add to a moving mean the mean deviation from it, clipped at its mean size."""
+    """Add to a moving mean the mean deviation from it, clipped at its mean size in this query."""
     away = (g - level) * seen
-    size = op.between(op.running_sum(op.abs(away), m, c.count), *span) * each
+    size = op.mean_rows(op.abs(away)) / op.maximum(op.mean_rows(seen), LEAST_SHARE)
     return level + op.between(op.running_sum(within(op, away, size), m, c.count), *span) * each
 
 
@@ -180,7 +181,7 @@ def widened(op: Any, c: Chosen, away: X, seen: X, m: int) -> X:
     tau, size = (op.split(x, [judges * m, (CHANNELS - judges) * m])[0] if judges < CHANNELS else x for x in (c.tau, c.size))
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
     there = op.concat([seen] * judges)
-    share = op.maximum(op.mean_rows(there), 1e-6)
+    share = op.maximum(op.mean_rows(there), LEAST_SHARE)
     distance = op.abs(away)
     for again in range(1 if m == 1 else 2):
         z = op.minimum(distance / tau, CLIP_SIZE) * there
