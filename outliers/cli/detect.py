@@ -161,7 +161,7 @@ def print_table(answer: Answer) -> None:
         print(
             f"  {rows.timestamps[first]:<26} {rows.timestamps[last]:<26} {last - first + 1:>6}"
             f" {rows.score[peak]:>7.2f}  {rows.actual[peak]:>14.6g} {rows.forecast[peak]:>14.6g}"
-            f"  {', '.join(rows.metrics.get(peak, []))}"
+            f"  {', '.join(rows.metrics.get(peak, ()))}"
         )
     if len(found) > SHOWN:
         print(f"  … and {len(found) - SHOWN} more (--format json or csv has all)")

@@ -90,7 +90,8 @@ def judge(
     flag = _runs(series, s, own, column, plain, mode, judged)
     values = series.values[rows, column]
     floor = _floor(series.metrics, nonnegative)[column]
-    forecast, lower, upper = (_written(part[rows, column], floor) for part in scores[:3])
+    written = _significant(np.stack([part[rows, column] for part in scores[:3]]).astype(np.float64))
+    forecast, lower, upper = np.maximum(written, floor)
     lower, upper, outside = _band(values, forecast, lower, upper, flag)
     final = np.where(flag, np.clip(s, 1.0, MOST), np.minimum(s / (1.0 + s), MOST_BELOW))
     return Verdict(
@@ -164,9 +165,12 @@ def _runs(
         return np.zeros(len(s), np.bool_)
     kept = (s >= KEEP) & _between_causes(own, mode)
     run = np.cumsum(np.diff(kept, prepend=False) & kept)  # number of the run that each kept point belongs to
-    of_interest = kept if judged is None else kept & np.isin(run, run[kept & judged])
+    asked = np.ones(int(run[-1]) + 1, np.bool_)
+    if judged is not None:
+        asked[:] = False
+        asked[run[kept & judged]] = True
     confirmed = candidate & plain
-    if (candidate & ~plain & of_interest).any():
+    if (candidate & ~plain & kept & asked[run]).any():
         confirmed |= candidate & agreement(series, column, over, mode)
     first = np.full(int(run[-1]) + 1, len(s))
     np.minimum.at(first, run[confirmed], np.flatnonzero(confirmed))
@@ -214,10 +218,6 @@ def _floor(metrics: tuple[str, ...], nonnegative: Union[bool, Collection[str]]) 
     if isinstance(nonnegative, bool):
         return np.full(len(metrics), 0.0 if nonnegative else -np.inf)
     return np.array([0.0 if name in nonnegative else -np.inf for name in metrics])
-
-
-def _written(x: NDArray[np.float32], floor: Floats) -> Floats:
-    return np.maximum(_significant(x.astype(np.float64)), floor)
 
 
 def _significant(x: Floats) -> Floats:

@@ -46,7 +46,7 @@ class Rows:
     direction: NDArray[np.int8]
     partial: NDArray[np.bool_]
     unfinished: NDArray[np.bool_]
-    metrics: dict[int, list[str]] = field(default_factory=dict)
+    metrics: dict[int, tuple[str, ...]] = field(default_factory=dict)
     metric: list[str] | None = None
 
     def __len__(self) -> int:
@@ -128,20 +128,24 @@ def _predictions(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _anomalies(rows: Rows) -> list[dict[str, Any]]:
+    at = np.flatnonzero(rows.flag)
+    columns = (rows.forecast, rows.actual, rows.score, rows.direction, rows.carried, rows.unfinished)
     written: dict[str, dict[str, Any]] = {}
-    for position in np.flatnonzero(rows.flag).tolist():
-        row: dict[str, Any] = {
-            "timestamp": rows.timestamps[position],
-            "expected": float(rows.forecast[position]),
-            "actual": float(rows.actual[position]),
-            "score": float(rows.score[position]),
-            "direction": DIRECTIONS.get(int(rows.direction[position])),
-            "metrics": rows.metrics.get(position, []),
-            "carried": bool(rows.carried[position]),
+    for position, expected, actual, score, direction, carried, unfinished in zip(
+        at.tolist(), *(column[at].tolist() for column in columns)
+    ):
+        timestamp = rows.timestamps[position]
+        row = written[timestamp] = {  # two rows of one bucket are one anomaly
+            "timestamp": timestamp,
+            "expected": expected,
+            "actual": actual,
+            "score": score,
+            "direction": DIRECTIONS.get(direction),
+            "metrics": rows.metrics.get(position, ()),
+            "carried": carried,
         }
         if rows.metric is not None:
             row["metric"] = rows.metric[position]
-        if rows.unfinished[position]:
+        if unfinished:
             row["unfinished"] = True
-        written[row["timestamp"]] = row  # two rows of one bucket are one anomaly
     return list(written.values())

@@ -113,7 +113,7 @@ def rows_of(gathered: Gathered, judged: Judged, metric: str) -> Rows:
         direction=verdict.direction[at],
         partial=buckets.partial[at],
         unfinished=buckets.unfinished[at],
-        metrics={row: list(verdict.deviating[at[row]]) for row in np.flatnonzero(flag).tolist()},
+        metrics={row: verdict.deviating[at[row]] for row in np.flatnonzero(flag).tolist()},
         metric=[names[column] for column in verdict.metric[at].tolist()] if metric == ANY else None,
     )
 
