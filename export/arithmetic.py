@@ -125,8 +125,9 @@ def levels(op: Any, c: Chosen, g: X, seen: X, m: int) -> tuple[X, X]:
     total, count = op.split(op.between(sums, *span), [m, m])
     each = 1.0 / op.maximum(count, 1.0)
     long = total * each
-    for _ in range(2):
-        long = _refine(op, c, g, seen, long, span, each, m)
+    away = (g - long) * seen
+    size = op.mean_rows(op.abs(away)) / op.maximum(op.mean_rows(seen), LEAST_SHARE)
+    long = long + op.between(op.running_sum(within(op, away, size), m, c.count), *span) * each
     total, points = op.split(op.between(sums, *recent), [m, m])
     near = still(op, g - long) * seen
     sums = op.running_sum(op.concat([g * near, near]), 2 * m, c.count)
@@ -149,13 +150,6 @@ def still(op: Any, away: X) -> X:
 def within(op: Any, x: X, most: X) -> X:
     """x clipped at ± most."""
     return op.minimum(op.maximum(x, -most), most)
-
-
-def _refine(op: Any, c: Chosen, g: X, seen: X, level: X, span: tuple, each: X, m: int) -> X:
-    """Add to a moving mean the mean deviation from it, clipped at its mean size in this query."""
-    away = (g - level) * seen
-    size = op.mean_rows(op.abs(away)) / op.maximum(op.mean_rows(seen), LEAST_SHARE)
-    return level + op.between(op.running_sum(within(op, away, size), m, c.count), *span) * each
 
 
 def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
@@ -182,9 +176,8 @@ def widened(op: Any, c: Chosen, away: X, seen: X, m: int) -> X:
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
     there = op.concat([seen] * judges)
     share = op.maximum(op.mean_rows(there), LEAST_SHARE)
-    distance = op.abs(away)
+    distance = op.abs(away) * there
     for again in range(1 if m == 1 else 2):
-        z = op.minimum(distance / tau, CLIP_SIZE) * there
-        ratio = op.mean_rows(z) / (share * (op.maximum(size, LEAST_SIZE) if again else size))
+        ratio = op.mean_rows(op.minimum(distance / tau, CLIP_SIZE)) / (share * (op.maximum(size, LEAST_SIZE) if again else size))
         tau = tau * (1.0 + op.maximum(ratio - 1.0, 0.0) * believed)
     return tau
