@@ -169,12 +169,16 @@ def widened(op: Any, c: Chosen, away: X, seen: X, m: int) -> X:
     several metrics a second one reaches noise that has grown far beyond it.
     """
     judges = judging(m)
-    tau, size = (op.split(x, [judges * m, (CHANNELS - judges) * m])[0] if judges < CHANNELS else x for x in (c.tau, c.size))
+    tau, size = (
+        op.split(x, [judges * m, (CHANNELS - judges) * m])[0] if judges < CHANNELS else x for x in (c.tau, c.size)
+    )
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
     there = op.concat([seen] * judges)
     share = op.maximum(op.mean_rows(there), LEAST_SHARE)
     distance = op.abs(away) * there
     for again in range(1 if m == 1 else 2):
-        ratio = op.mean_rows(op.minimum(distance / tau, CLIP_SIZE)) / (share * (op.maximum(size, LEAST_SIZE) if again else size))
+        ratio = op.mean_rows(op.minimum(distance / tau, CLIP_SIZE)) / (
+            share * (op.maximum(size, LEAST_SIZE) if again else size)
+        )
         tau = tau * (1.0 + op.maximum(ratio - 1.0, 0.0) * believed)
     return tau

@@ -81,7 +81,7 @@ def clips(m: int) -> np.ndarray:
 
 
 def excess(op: Any, c: Chosen, e: X, seen: X, m: int) -> X:
-    """By how much each point's energy [T, N] is more than usual at each scale, clipped, [T, S * N]; 0 where not seen."""
+    """By how much each point's energy [T, N] is more than usual, clipped, [T, S * N]; 0 where not seen."""
     clipped = op.minimum(op.concat([e] * len(SCALES)), op.constant(clips(m).reshape(1, -1), "float"))
     return (clipped - c.usual) * op.concat([seen] * len(SCALES))
 

@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from export.parameters import PHASES, WINDOW
 
 OPSET, IR = 18, 8
-_BLOCK = 32  # running sums are taken in blocks by one matrix product: ONNX Runtime 1.16's CumSum costs 2.6 times as much
+_BLOCK = (
+    32  # running sums are taken in blocks by one matrix product: ONNX Runtime 1.16's CumSum costs 2.6 times as much
+)
 _TYPES = {
     "half": TensorProto.FLOAT16,
     "float": TensorProto.FLOAT,

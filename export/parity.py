@@ -52,7 +52,9 @@ def check(fitted: HasParameters, data: bytes, series: list[Series], k: float = 1
                 if differ.mean() > (BAND_FLICKER if band else 0.0):
                     raise TrainingError(f"the exported file differs from the network: {name} is finite in one only")
                 if band:
-                    worst_band = max(worst_band, _difference(np.where(differ, np.nan, a), np.where(differ, np.nan, b), 1e-6))
+                    worst_band = max(
+                        worst_band, _difference(np.where(differ, np.nan, a), np.where(differ, np.nan, b), 1e-6)
+                    )
                 else:
                     worst = max(worst, _difference(a, b, 1e-6 if name == "expected" else 1.0))
     for found, most in ((worst, TOLERANCE), (worst_band, BAND_TOLERANCE)):

@@ -45,6 +45,7 @@ def line(k: Optional[float], mode: str, sensitivity: float = DEFAULT_SENSITIVITY
     return LINE[mode] * DEFAULT_SENSITIVITY / min(max(sensitivity, 1e-3), 1.0)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what lies near float64's end is infinitely far out
 def score(
     series: Series,
     k: Optional[float] = None,

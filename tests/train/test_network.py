@@ -7,7 +7,6 @@ pytest.importorskip("torch")
 import torch
 
 from export.autoencoder import asked_places, patterns, reconstruct
-from export.chosen import windows
 from export.parameters import HIDDEN, STRIDE, WINDOW
 from export.torch_ops import TorchOps
 from outliers.train import measure, network
@@ -83,14 +82,13 @@ def test_serving_reconstructs_as_the_trained_network_does(mode: int) -> None:
     g, seen = torch.randn(count, m), torch.ones(count, m)
     seen[40:43] = 0
     g = g * seen
-    nothing: list = []
+    nothing = torch.zeros(0)
     c = measure.Chosen(
         index=torch.tensor(0), count=torch.tensor(count), causal=torch.tensor(mode), days=torch.tensor(1.0),
         prior=torch.tensor(1.0), offset=None, center=torch.zeros(1), spread=torch.ones(1), noise=torch.ones(1),
         unit=torch.ones(1), unit_slope=torch.zeros(1),
-        windows=windows(TorchOps(), p, torch.tensor(mode * len(p.steps)), torch.tensor(count)),
+        span=(nothing, nothing), recent=(nothing, nothing), before=nothing, after=nothing,
         tau=nothing, size=nothing, usual=nothing, limit=nothing, reached=nothing,
-        joint_usual=nothing, joint_limit=nothing, joint_reached=nothing,
     )  # fmt: skip
     served = reconstruct(TorchOps(), p, c, g, seen)
     net = network.Autoencoder(len(p.steps), m)
