@@ -136,14 +136,34 @@ class _ModelScorer:
         self._model, self._terms, self._budget = model, terms, config.detection.alarms_per_day
 
     def score(self, series: Series, empty: Bools, first: int) -> Scores:
+        silent = empty & self.rarely_empty(series)
+
         def rows_from(start: int) -> Scores:
-            scores: Scores = self._model.score(series, self._terms.k, self._terms.mode, self._budget, start)
-            return scores
+            return self._rows_from(series, silent, start)
 
         if self._terms.metric == ANY:
             return rows_from(0)  # the witness looks at every metric that is furthest out anywhere
         column = self._model.meta.metrics.index(self._terms.metric)
         return score_asked(rows_from, column, empty, first)
+
+    def _rows_from(self, series: Series, silent: Bools, start: int) -> Scores:
+        """Scores of the rows from `start` on.
+
+        Where silence is an exception it tells nothing of what is usual: a long outage must not become what is expected.
+        Silent buckets are missing to the model, and scored by what it says when it sees them.
+        """
+        if not silent.any():
+            return self._scores(series, start)
+        without = replace(series, values=np.where(silent[:, None], np.nan, series.values))
+        scores = self._scores(without, start)
+        if not silent[start:].any():
+            return scores
+        seen, at = self._scores(series, start), silent[:, None]
+        return scores._replace(score=np.where(at, seen.score, scores.score), own=np.where(at, seen.own, scores.own))
+
+    def _scores(self, series: Series, start: int) -> Scores:
+        scores: Scores = self._model.score(series, self._terms.k, self._terms.mode, self._budget, start)
+        return scores
 
     def rarely_empty(self, series: Series) -> bool:
         return series.granularity in self._model.meta.rarely_empty
