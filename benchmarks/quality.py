@@ -24,6 +24,7 @@ from benchmarks import scorer
 from benchmarks.detectors import DETECTORS, Detector, Settings
 from benchmarks.labelled import DAY_S, Labelled, part, read_folder
 
+ALARM_GAP_S = 3600  # runs less apart are one alarm, as for `alarms_per_day`
 HOUR_POINTS = 60  # the README's example query, whatever the step
 FIGURES = (
     "vus_pr", "f1", "best_f1", "event_f1", "best_event_f1", "event_recall", "false_alarms_per_1k", "delay_points",
@@ -98,8 +99,13 @@ def evaluate(item: Labelled, protocol: Protocol) -> dict[str, Any]:
     rows = item.position[answered[item.position]]
     label = item.label[answered[item.position]]
     figures = scorer.measure(label, score[rows].astype(np.float64), flag[rows], item.series.values[rows, 0])
+    step_s = item.series.step_s
+    counted = {
+        "false_alarms": scorer.false_alarms(label, flag[rows], ALARM_GAP_S / step_s),
+        "days_without_event": float((~label).sum()) * step_s / DAY_S,
+    }
     timing = {"fit_s": fit_s, "answer_ms": float(np.median(answer_ms))}
-    return {"family": item.family, "name": item.name, **figures, **timing}
+    return {"family": item.family, "name": item.name, **figures, **counted, **timing}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -133,6 +139,21 @@ def table(families: dict[str, dict[str, Any]]) -> str:
         cells = ["–" if (v := means[name]) is None else f"{v:.3f}" for name in (*FIGURES, "fit_s", "answer_ms")]
         lines.append(f"{family:24}" + "".join(f"{cell:>13}" for cell in cells) + f"{means['n']:>13}")
     return "\n".join(lines)
+
+
+def stated_and_found(rows: list[dict[str, Any]], stated: float) -> str:
+    """How true the stated rate of false alarms is, as text; a count of alarms is true to the next whole one."""
+    counted, days = (np.array([row[name] for row in rows]) for name in ("false_alarms", "days_without_event"))
+
+    def share(factor: float) -> float:
+        allowed = np.floor(stated * days / factor) <= counted
+        return float((allowed & (counted <= np.ceil(stated * days * factor))).mean())
+
+    return (
+        f"false alarms a day: stated {stated:g}, found {counted.sum() / days.sum():.2f}; "
+        f"true within a factor of 2 for {share(2):.0%} of the series, of 4 for {share(4):.0%}; "
+        f"more than twice as many for {(counted > np.ceil(2 * stated * days)).mean():.0%}"
+    )
 
 
 def main(arguments: Optional[list[str]] = None) -> None:
@@ -175,6 +196,8 @@ def main(arguments: Optional[list[str]] = None) -> None:
     rows = run(items, protocol, given.processes)
     families = summary(rows)
     print(table(families))
+    if given.detector == "model" and given.k is None and given.alarms_per_day:
+        print(stated_and_found(rows, given.alarms_per_day))
     if given.json:
         given.json.write_text(json.dumps({"series": rows, "families": families}, indent=1) + "\n")
 

@@ -86,6 +86,14 @@ def false_alarms_per_1k(labels: Bools, flags: Bools) -> float:
     return 1000.0 * wrong / max(int((~labels).sum()), 1)
 
 
+def false_alarms(labels: Bools, flags: Bools, apart: float) -> int:
+    """Flagged runs that touch no event; runs at most `apart` points after the one before are one alarm with it."""
+    first, last = runs(flags)
+    wrong = ~_touched(first, last, labels) if len(first) else np.zeros(0, np.bool_)
+    first, last = first[wrong], last[wrong]
+    return int(len(first) and 1 + (first[1:] - last[:-1] > apart).sum())
+
+
 def _detected(labels: Bools, flags: Bools) -> tuple[float, Optional[float]]:
     """(share of events flagged, median points from an event's start to its first flag)."""
     first, last = runs(labels)
