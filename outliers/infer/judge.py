@@ -90,7 +90,9 @@ def judge(
     flag = _runs(series, s, own, column, plain, mode, judged)
     values = series.values[rows, column]
     floor = _floor(series.metrics, nonnegative)[column]
-    written = _significant(np.stack([part[rows, column] for part in scores[:3]]).astype(np.float64))
+    first = 0 if judged is None or not judged.any() else int(judged.argmax())  # what lies before is not written
+    written = np.full((3, points), np.nan)
+    written[:, first:] = _significant(np.stack([part[rows[first:], column[first:]] for part in scores[:3]]))
     forecast, lower, upper = np.maximum(written, floor)
     lower, upper, outside = _band(values, forecast, lower, upper, flag)
     final = np.where(flag, np.clip(s, 1.0, MOST), np.minimum(s / (1.0 + s), MOST_BELOW))
@@ -222,6 +224,7 @@ def _floor(metrics: tuple[str, ...], nonnegative: Union[bool, Collection[str]]) 
 
 def _significant(x: Floats) -> Floats:
     """`x` rounded to DIGITS significant digits, so that what is written is short and is what was decided on."""
+    x = x.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         digits = DIGITS - 1 - np.floor(np.log10(np.abs(x)))
     digits[~np.isfinite(digits)] = 0.0

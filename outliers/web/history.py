@@ -54,18 +54,23 @@ class History:
         """Keep buckets, unless those that are kept already hold them all."""
         if self._keep_s <= 0 or fresh.end_s <= fresh.start_s:
             return
+        if self._holds(key, fresh):
+            return
         fresh = fresh._replace(parsed=cut(fresh.parsed, fresh.start_s, fresh.end_s))
         with self._lock:
-            before = self._kept.get(key)
-            still_good = before is not None and self._clock() - before.asked_at <= self._keep_s
-            if before is not None and still_good and before.start_s <= fresh.start_s and fresh.end_s <= before.end_s:
-                return
-            if before is not None:
+            if key in self._kept:
                 self._drop(key)
             self._kept[key] = fresh
             self._bytes += _bytes(fresh)
             while self._bytes > MOST_BYTES and self._kept:
                 self._drop(next(iter(self._kept)))
+
+    def _holds(self, key: str, fresh: Kept) -> bool:
+        with self._lock:
+            before = self._kept.get(key)
+        if before is None or self._clock() - before.asked_at > self._keep_s:
+            return False
+        return before.start_s <= fresh.start_s and fresh.end_s <= before.end_s
 
     def now(self) -> float:
         return self._clock()
