@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date as Date
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Optional
@@ -191,10 +192,11 @@ def _days_of_dates(date: NDArray[np.int64]) -> Optional[NDArray[np.int64]]:
     """Days since 1970 of dates like 20260528, [N]; None if one is no date. A run of one day is reckoned once."""
     starts = np.flatnonzero(date[1:] != date[:-1]) + 1
     first = date[np.append(0, starts)]
-    year, month, day = first // 10_000, first // 100 % 100, first % 100
-    if ((month < 1) | (month > 12) | (day < 1)).any() or (day > month_length(year, month)).any():
+    try:
+        days = np.array([Date(at // 10_000, at // 100 % 100, at % 100).toordinal() for at in first.tolist()])
+    except ValueError:
         return None
-    days = days_of(year, month, day)
+    days -= _EPOCH.toordinal()
     return days if len(days) == len(date) else np.repeat(days, np.diff(np.concatenate([[0], starts, [len(date)]])))
 
 

@@ -74,7 +74,9 @@ def _is_deep(query: Query) -> bool:
     for _ in range(DEPTH):
         inner = [each if isinstance(each, list) else each.values() for each in level]
         level = [each for values in inner for each in values if isinstance(each, (dict, list))]
-    return bool(level)
+        if not level:
+            return False
+    return True
 
 
 def data_sources_of(query: Query) -> tuple[str, ...]:

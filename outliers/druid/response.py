@@ -150,10 +150,10 @@ def with_lead_in(asked: Parsed, lead: Parsed, points: int = POINTS) -> tuple[Par
         result[offset:] = after
         return result
 
-    columns = [lead.series.metrics.index(m) if m in lead.series.metrics else -1 for m in asked.series.metrics]
-    before = np.column_stack(
-        [lead.series.values[:, c] if c >= 0 else np.full(len(lead.series), np.nan) for c in columns]
-    )
+    before = lead.series.values
+    if lead.series.metrics != asked.series.metrics:
+        columns = [lead.series.metrics.index(m) if m in lead.series.metrics else -1 for m in asked.series.metrics]
+        before = np.column_stack([before[:, c] if c >= 0 else np.full(len(before), np.nan) for c in columns])
     series = replace(asked.series, timestamps=starts_s, values=joined(before, asked.series.values, np.nan))
     return (
         replace(

@@ -250,7 +250,7 @@ def _direction(values: Floats, forecast: Floats, floor: Floats) -> NDArray[np.in
 
 def _deviating(metrics: tuple[str, ...], s_all: Floats, flag: Bools) -> list[tuple[str, ...]]:
     deviating: list[tuple[str, ...]] = [()] * len(flag)
-    points = np.flatnonzero(flag & (s_all >= 1.0).any(axis=1))
+    points = np.flatnonzero(flag)
     s = s_all[points]
     strongest = np.argsort(-s, axis=1, kind="stable").tolist()
     for point, order, count in zip(points.tolist(), strongest, (s >= 1.0).sum(axis=1).tolist()):
