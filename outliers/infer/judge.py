@@ -80,15 +80,13 @@ def judge(
     """
     points = len(series)
     rows = np.arange(points)
-    s_all = np.where(np.isfinite(series.values), scores.score.astype(np.float64), np.nan)
     if rarely_empty and empty is not None and empty.any():
         scores = _with_silence(series, scores, empty, counting)
-        s_all = np.where(np.isfinite(series.values), scores.score.astype(np.float64), np.nan)
-    column = _furthest(s_all) if metric == ANY else np.full(points, series.column(metric), np.int64)
-    s, own = s_all[rows, column], scores.own[rows, column]
+    column = _furthest(_known(series, scores)) if metric == ANY else np.full(points, series.column(metric), np.int64)
+    values, own = series.values[rows, column], scores.own[rows, column]
+    s = np.where(np.isfinite(values), scores.score[rows, column].astype(np.float64), np.nan)
     plain = _plain(series, s, column, empty, counting, witness)
     flag = _runs(series, s, own, column, plain, mode, judged)
-    values = series.values[rows, column]
     floor = _floor(series.metrics, nonnegative)[column]
     first = 0 if judged is None or not judged.any() else int(judged.argmax())  # what lies before is not written
     written = np.full((3, points), np.nan)
@@ -106,7 +104,7 @@ def judge(
         flag=flag,
         carried=flag & ~outside,
         direction=_direction(values, forecast, floor),
-        deviating=_deviating(series.metrics, s_all, flag),
+        deviating=_deviating(series, scores, flag),
     )
 
 
@@ -123,6 +121,11 @@ def _with_silence(series: Series, scores: Scores, empty: Bools, counting: Collec
         score=np.where(silent, np.fmax(scores.score, one), scores.score),
         own=np.where(silent, np.fmax(scores.own, one), scores.own),
     )
+
+
+def _known(series: Series, scores: Scores, rows: Union[slice, NDArray[np.int64]] = slice(None)) -> Floats:
+    """Scores of rows [R, M], float64; NaN where the value is missing."""
+    return np.where(np.isfinite(series.values[rows]), scores.score[rows].astype(np.float64), np.nan)
 
 
 def _furthest(s_all: Floats) -> NDArray[np.int64]:
@@ -248,11 +251,11 @@ def _direction(values: Floats, forecast: Floats, floor: Floats) -> NDArray[np.in
     return np.where(np.isfinite(values), direction, np.int8(0))
 
 
-def _deviating(metrics: tuple[str, ...], s_all: Floats, flag: Bools) -> list[tuple[str, ...]]:
+def _deviating(series: Series, scores: Scores, flag: Bools) -> list[tuple[str, ...]]:
     deviating: list[tuple[str, ...]] = [()] * len(flag)
     points = np.flatnonzero(flag)
-    s = s_all[points]
+    s = _known(series, scores, points)
     strongest = np.argsort(-s, axis=1, kind="stable").tolist()
     for point, order, count in zip(points.tolist(), strongest, (s >= 1.0).sum(axis=1).tolist()):
-        deviating[point] = tuple([metrics[i] for i in order[:count]])
+        deviating[point] = tuple([series.metrics[i] for i in order[:count]])
     return deviating
