@@ -62,6 +62,24 @@ def test_series_without_an_event_has_no_figures_but_its_false_alarms():
     assert set(figures.values()) == {None}
 
 
+def test_stated_alarms_are_compared_with_those_that_were_found():
+    rows = [{"false_alarms": n, "days_without_event": 20.0} for n in (5, 9, 17, 60, 0)]
+    told = quality.stated_and_found(rows, 0.25)
+    assert told == (
+        "false alarms a day: stated 0.25, found 0.91; true within a factor of 2 for 40% of the series, of 4 for 60%; "
+        "more than twice as many for 40%"
+    )
+
+
+def test_runs_less_than_an_hour_apart_are_one_false_alarm():
+    labels, flags = np.zeros(300, bool), np.zeros(300, bool)
+    labels[200:210] = True
+    flags[[10, 11, 60, 150, 205]] = True
+    assert scorer.false_alarms(labels, flags, 60) == 2
+    assert scorer.false_alarms(labels, flags, 30) == 3
+    assert scorer.false_alarms(labels, labels, 60) == 0
+
+
 def test_command_scores_a_folder_of_csv_files(tmp_path, capsys):
     rng = np.random.default_rng(1)
     values, labels = 100 + rng.normal(size=(1200, 2)), np.zeros(1200, int)
@@ -83,7 +101,9 @@ def test_command_scores_a_folder_of_csv_files(tmp_path, capsys):
         assert {row["name"] for row in answer["series"]} == {"one", "two"}
         for row in answer["series"]:
             assert row["family"] == "made" and row["event_recall"] == 1.0 and row["vus_pr"] > 0.5
-            assert set(quality.FIGURES) | {"fit_s", "answer_ms", "family", "name"} == set(row)
+            counted = {"false_alarms", "days_without_event"}
+            assert set(quality.FIGURES) | counted | {"fit_s", "answer_ms", "family", "name"} == set(row)
+            assert row["false_alarms"] >= 0 and 0 < row["days_without_event"] <= 1200 / 1440
     assert "made" in capsys.readouterr().out
 
 
