@@ -136,9 +136,6 @@ def levels(op: Any, c: Chosen, g: X, seen: X, m: int) -> tuple[X, X]:
     each = 1.0 / op.maximum(op.where(moved, points, near_points), 1.0)
     level = op.where(moved, total, near_total) * each
     level = op.where(points < 1.0, long, level)
-    away = g - level
-    clipped = within(op, away, c.noise * FAR) * still(op, away) * seen
-    level = level + op.between(op.running_sum(clipped, m, c.count), *recent) * each
     return long * (count / (count + c.prior)), level
 
 
