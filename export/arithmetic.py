@@ -125,9 +125,8 @@ def levels(op: Any, c: Chosen, g: X, seen: X, m: int) -> tuple[X, X]:
     total, count = op.split(op.between(sums, *span), [m, m])
     each = 1.0 / op.maximum(count, 1.0)
     long = total * each
-    away = (g - long) * seen
-    size = op.mean_rows(op.abs(away)) / op.maximum(op.mean_rows(seen), LEAST_SHARE)
-    long = long + op.between(op.running_sum(within(op, away, size), m, c.count), *span) * each
+    for _ in range(2):
+        long = _refine(op, c, g, seen, long, span, each, m)
     total, points = op.split(op.between(sums, *recent), [m, m])
     near = still(op, g - long) * seen
     sums = op.running_sum(op.concat([g * near, near]), 2 * m, c.count)
@@ -136,6 +135,9 @@ def levels(op: Any, c: Chosen, g: X, seen: X, m: int) -> tuple[X, X]:
     each = 1.0 / op.maximum(op.where(moved, points, near_points), 1.0)
     level = op.where(moved, total, near_total) * each
     level = op.where(points < 1.0, long, level)
+    away = g - level
+    clipped = within(op, away, c.noise * FAR) * still(op, away) * seen
+    level = level + op.between(op.running_sum(clipped, m, c.count), *recent) * each
     return long * (count / (count + c.prior)), level
 
 
@@ -147,6 +149,13 @@ def still(op: Any, away: X) -> X:
 def within(op: Any, x: X, most: X) -> X:
     """x clipped at ± most."""
     return op.minimum(op.maximum(x, -most), most)
+
+
+def _refine(op: Any, c: Chosen, g: X, seen: X, level: X, span: tuple, each: X, m: int) -> X:
+    """Add to a moving mean the mean deviation from it, clipped at its mean size in this query."""
+    away = (g - level) * seen
+    size = op.mean_rows(op.abs(away)) / op.maximum(op.mean_rows(seen), LEAST_SHARE)
+    return level + op.between(op.running_sum(within(op, away, size), m, c.count), *span) * each
 
 
 def residual_centers(op: Any, p: Parameters, c: Chosen, g: X, seen: X) -> list:
@@ -175,10 +184,9 @@ def widened(op: Any, c: Chosen, away: X, seen: X, m: int) -> X:
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
     there = op.concat([seen] * judges)
     share = op.maximum(op.mean_rows(there), LEAST_SHARE)
-    distance = op.abs(away) * there
+    distance = op.abs(away)
     for again in range(1 if m == 1 else 2):
-        ratio = op.mean_rows(op.minimum(distance / tau, CLIP_SIZE)) / (
-            share * (op.maximum(size, LEAST_SIZE) if again else size)
-        )
+        z = op.minimum(distance / tau, CLIP_SIZE) * there
+        ratio = op.mean_rows(z) / (share * (op.maximum(size, LEAST_SIZE) if again else size))
         tau = tau * (1.0 + op.maximum(ratio - 1.0, 0.0) * believed)
     return tau
