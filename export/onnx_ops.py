@@ -305,7 +305,7 @@ class OnnxOps:
         return self.node("Gather", [x, self.lift(which, "int")], x.kind, axis=1)
 
     def running_sum(self, x: Value, width: int, count: Value) -> tuple[Value, Value]:
-        """Sums of the rows before each row, and of all: within its block [T + 1 or more, width], and of the blocks before.
+        """Sums of the rows before each row, and of all: within its block, and of the blocks before.
 
         What goes over blocks is float64.
         """
