@@ -38,8 +38,9 @@ def torch_scores(fitted: HasParameters, series: Series, k: float, mode: str) -> 
 def check(fitted: HasParameters, data: bytes, series: list[Series], k: float = 1.25) -> float:
     """Largest relative difference between the file in onnxruntime and torch; TrainingError above the tolerances.
 
-    Relative to a value's own size or, where it is near 0, to the spread of the column; a score to at least the line,
-    because it is a root, and near 0 the root of noise. The returned one is that of what bands are made from.
+    Relative to a value's own size or, where it is near 0, to the spread of the column. A score is a root, and near 0
+    the root of noise: there its square differs by less than float32 holds, so squares are compared, to at least the
+    line's. The returned one is that of what bands are made from.
     """
     model = Model.load(data)
     worst = worst_band = 0.0
@@ -55,7 +56,7 @@ def check(fitted: HasParameters, data: bytes, series: list[Series], k: float = 1
                     off = _differences(np.where(differ, np.nan, a), np.where(differ, np.nan, b), 1e-6)
                     worst_band = max(worst_band, float(np.quantile(off, 1.0 - BAND_FLICKER, method="lower")))
                 else:
-                    off = _differences(a, b, 1e-6 if name == "expected" else 1.0)
+                    off = _differences(a, b, 1e-6) if name == "expected" else _differences(a**2, b**2, 1.0) / 2
                     worst = max(worst, float(off.max(initial=0.0)))
     for found, most in ((worst, TOLERANCE), (worst_band, BAND_TOLERANCE)):
         if found > most:

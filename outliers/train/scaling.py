@@ -19,6 +19,7 @@ _LEAST_REMAINDER = 0.1
 _MIN_DAYS, _MIN_WEEKS = 3, 2
 _WEEK_GAIN = 0.03
 _UNIT_BINS, _UNIT_GAIN = 12, 0.05
+_UNIT_DAYS = 4  # of the past; a rhythm from fewer is too uncertain to say how noise goes with it
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,11 @@ def fit_scaling(
     # The rhythm is one of deviations from each day's own median: what remains is brought around 0.
     center = center + np.nan_to_num(quantile(scaled - course, 0.5)) * spread
     scaled = np.clip((values - center) / spread, -CLIP_SCALED, CLIP_SCALED)
-    return Scaling(center, spread, daily, weekly, *_fit_unit(course, scaled - course))
+    days = len(timestamps) * step_s / DAY_S
+    unit, slope = (
+        _fit_unit(course, scaled - course) if days >= _UNIT_DAYS else (np.ones_like(center), np.zeros_like(center))
+    )
+    return Scaling(center, spread, daily, weekly, unit, slope)
 
 
 def _as_much_as_helps(
@@ -177,7 +182,7 @@ def _fit_unit(course: Floats, remainder: Floats) -> tuple[Floats, Floats]:
         rise, base = np.polyfit([c[b].mean() for b in bins], [np.median(size[b]) for b in bins], 1)
         fitted = np.maximum(base + rise * c, LEAST_UNIT * np.median(size))
         middle = np.median(fitted)
-        if rise <= 0 or middle <= 0:
+        if rise <= 0 or fitted.min() <= 0:  # the latter: it hardly ever moves
             continue
         size = np.minimum(size, 5 * np.maximum(fitted, np.median(size)))
         gain = np.log(size.mean()) - np.log((size / fitted).mean()) - np.log(fitted).mean()
