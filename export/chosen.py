@@ -40,24 +40,24 @@ class Chosen:
     size: X  # [1, C * M]
     usual: X  # [1, S * N] of each scale: its M metrics and, of several, all together
     limit: X  # [1, S * N]
-    reached: X  # [1, S * N]
+    reached: X  # [1, N] mean share of the shortest scale's limit that points reach
     first: X = 0  # row from which on points are answered; all are context
 
 
 def choose(op: Any, p: Parameters, step: X, count: X, causal: X, first: X = 0) -> Chosen:
     """Look up the tables' rows; between the lengths that were measured, interpolate over the logarithm."""
-    g, m = len(p.steps), p.metrics
+    g, m, n = len(p.steps), p.metrics, columns(p.metrics)
     index = op.index_of(step, p.steps)
     at = causal * g + index
     lengths = p.log_points.shape[1]
     rows = np.concatenate([p.offset, p.center, p.spread, p.unit, p.unit_slope, p.noise, p.points_per_day[:, None]], 1)
     row = op.reshape(op.pick(op.constant(rows, "float"), index), (1, -1))
     offset, center, spread, unit, unit_slope, noise, per_day = op.split(row, [m] * 6 + [1])
-    of_scales = [_with_joint(own, joint, m) for own, joint in (
-        (p.usual, p.joint_usual), (p.limit, p.joint_limit), (p.reached, p.joint_reached))]  # fmt: skip
-    table = np.concatenate([t.reshape(2 * g, lengths, -1) for t in (p.tau, p.size, *of_scales)], 2)
+    measured = [p.tau, p.size, _with_joint(p.usual, p.joint_usual, m), _with_joint(p.limit, p.joint_limit, m),
+                _with_joint(p.reached, p.joint_reached, m)]  # fmt: skip
+    table = np.concatenate([t.reshape(2 * g, lengths, -1) for t in measured], 2)
     here = op.matmul(_between_lengths(op, p, index, count), op.pick(op.constant(table, "float"), at))
-    tau, size, usual, limit, reached = op.split(here, [CHANNELS * m] * 2 + [len(SCALES) * columns(m)] * 3)
+    tau, size, usual, limit, reached = op.split(here, [CHANNELS * m] * 2 + [len(SCALES) * n] * 2 + [n])
     span, recent, before, after = reaches(op, p, at, count)
     return Chosen(
         index=index, count=count, causal=causal,
@@ -88,7 +88,7 @@ def columns(m: int) -> int:
 
 
 def _with_joint(own: np.ndarray, joint: np.ndarray, m: int) -> np.ndarray:
-    """[..., S, M] and [..., S] -> [..., S, N]."""
+    """[..., M] and [...] -> [..., N]."""
     return own if m == 1 else np.concatenate([own, joint[..., None]], -1)
 
 

@@ -14,7 +14,7 @@ FINITE = 1e30  # an energy beyond it stands for: no value of this point alone re
 CLIP_JOINT = 25.0  # energy of one metric that counts at most towards the joint score
 OWN_SHARE = 0.1  # of several metrics: what a metric itself adds to the joint score
 JOINT_MOST = 1.5
-MOST_ROWS = 512  # of a query that tell how far its energy reaches
+SHORTEST = 0  # the scale at which a point itself is seen
 WIDEN_DAYS = 3.0  # a query of this length is believed when it differs from the training data
 CLIP_ENERGY = tuple(max(2.5, 30 * (3 / w) ** 0.5) ** 2 for w in SCALES)
 
@@ -58,46 +58,49 @@ def sum_all(parts: list) -> X:
     return total
 
 
-def joint_energy(op: Any, e: X, seen: X) -> tuple[X, X]:
-    """Energy of all metrics together [T, 1], and how much of it each unit of a metric's own is [T, 1]."""
-    share = 1.0 / op.maximum(op.sum_last(seen), 1.0)
-    return op.sum_last(op.minimum(e, CLIP_JOINT) * seen) * share, share
-
-
-def excess(op: Any, c: Chosen, e: X, seen: X, together: X, m: int) -> X:
-    """By how much each point's energy is more than usual at each scale, clipped, [T, S * N]; nothing where not seen.
-
-    The columns of a scale are its metrics and, of several, all of them together.
-    """
-    if m > 1:
-        e, seen = op.concat([e, together]), op.concat([seen, op.minimum(op.sum_last(seen), 1.0)])
-    most = np.array([[clip_of(i, m)] * m + [FINITE] * (m > 1) for i in range(len(SCALES))])
-    clipped = op.minimum(op.concat([e] * len(SCALES)), op.constant(most.reshape(1, -1), "float"))
-    return (clipped - c.usual) * op.concat([seen] * len(SCALES))
-
-
-def over_windows(op: Any, c: Chosen, sums: Any, t: X, n: int) -> X:
-    """Sums over each scale's window around the rows t, [len(t), S, N], from running sums."""
-    low, high = between(op, op.column(t), c.before, c.after, c.count)
-    return op.between_of_parts(sums, low, high, len(SCALES), n)
-
-
-def settled(op: Any, c: Chosen, sums: Any, rate: X, usual: X, reached: X, n: int) -> X:
-    """By how much a long query's limits move [S, N] to what it reaches: metrics that changed must not drown others.
-
-    As many rows as MOST_ROWS tell what is reached; rate, usual [S, N]: of a window's sum, and what to add to it.
-    """
-    rows = op.every(c.count, c.count // MOST_ROWS + 1)
-    here = op.minimum(over_windows(op, c, sums, rows, n) * rate + usual, 1.0)
-    believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
-    return 1.0 + op.clip(op.mean_of_rows(here) / reached - 1.0, -0.5, 2.0) * believed
-
-
-def clip_of(scale: int, m: int) -> float:
-    """Energy of a point that counts at most at a scale."""
+def with_all_together(op: Any, e: X, seen: X, m: int) -> tuple[X, X]:
+    """Energy and what was seen of each metric [T, M], and of several of all together beside them: [T, N] each."""
     if m == 1:
-        return CLIP_ENERGY[scale]
-    return min(CLIP_ENERGY[scale], CLIP_JOINT * (SCALES[0] if scale == 0 else 1))  # one point can reach the line
+        return e, seen
+    together = op.sum_last(op.minimum(e, CLIP_JOINT) * seen) * share_of_all(op, seen)
+    return op.concat([e, together]), op.concat([seen, op.minimum(op.sum_last(seen), 1.0)])
+
+
+def share_of_all(op: Any, seen: X) -> X:
+    """What each unit of a metric's own energy is of that of all metrics together [T, 1]."""
+    return 1.0 / op.maximum(op.sum_last(seen), 1.0)
+
+
+def clips(m: int) -> np.ndarray:
+    """Energy of a point that counts at most, at each scale, of each metric and of all together [S, N]."""
+    alone = np.array(CLIP_ENERGY)
+    if m == 1:
+        return alone[:, None]
+    one_point = np.array([SCALES[0], *[1] * (len(SCALES) - 1)])  # at the shortest scale it can reach the line
+    return np.repeat(np.stack([np.minimum(alone, CLIP_JOINT * one_point), np.full(len(SCALES), FINITE)], 1), [m, 1], 1)
+
+
+def excess(op: Any, usual: X, e: X, seen: X, m: int) -> X:
+    """By how much each point's clipped energy [T, N] is over a scale's usual one, [T, S * N]; 0 where not seen."""
+    clipped = op.minimum(op.concat([e] * len(SCALES)), op.constant(clips(m).reshape(1, -1), "float"))
+    return (clipped - usual) * op.concat([seen] * len(SCALES))
+
+
+def over_windows(op: Any, c: Chosen, x: X, first: X, count: X, n: int) -> X:
+    """Sums of x [count, S * N] over each scale's window around the rows from `first` on, [count - first, S, N]."""
+    rows = op.column(op.arange(count - first) + first)
+    sums = op.running_sum(x, len(SCALES) * n, count)
+    return op.between_of_parts(sums, *between(op, rows, c.before, c.after, count), len(SCALES), n)
+
+
+def settled(op: Any, c: Chosen, e: X, limit: X) -> X:
+    """By how much a long query's usual energy and limits move [1, N]: metrics that changed must not drown others.
+
+    e [T, N] energy of each point, limit [1, N] that of the shortest scale.
+    """
+    believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
+    ratio = op.mean_rows(op.minimum(e / limit, 1.0)) / c.reached
+    return 1.0 + op.clip(ratio - 1.0, -0.5, 2.0) * believed
 
 
 def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -> tuple[X, X, X]:
@@ -108,29 +111,31 @@ def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -
     from all metrics together, which counts at most JOINT_MOST times what the metric itself shows.
     """
     scales, n = len(SCALES), columns(m)
-    together, share = joint_energy(op, e, seen) if m > 1 else (seen, seen)
-    over = excess(op, c, e, seen, together, m)
-    sums = op.running_sum(over, scales * n, c.count)
-    usual, limit, reached = (op.reshape(x, (scales, n)) for x in (c.usual, c.limit, c.reached))
-    of_sum = 1.0 / (limit * op.constant(np.array(SCALES, float)[:, None], "float"))
-    at_rest = usual / limit
+    usual, limit = (op.reshape(x, (scales, n)) for x in (c.usual, c.limit))
+    of_all, seen_of_all = with_all_together(op, e, seen, m)
+    portion = np.ones((1, 1))
     if m > 1:
-        portion = op.constant(np.array([[1.0] * m + [1.0 - OWN_SHARE]]), "float")
-        moved = portion / settled(op, c, sums, of_sum, at_rest, reached, n)
-        of_sum, at_rest = of_sum * moved, at_rest * moved
-    level = over_windows(op, c, sums, op.arange(c.count - c.first) + c.first, n) * of_sum + at_rest
-    over = op.split_last_axis(op.rows_from(over, c.first), scales, n)
+        moved = settled(op, c, of_all, op.pick(limit, SHORTEST))
+        usual, limit = usual * moved, limit * moved
+        portion = np.array([[1.0] * m + [1.0 - OWN_SHARE]])
+    of_sum = op.constant(portion / np.array(SCALES, float)[:, None], "float") / limit
+    at_rest = usual / limit * op.constant(portion, "float")
+    start = op.maximum(c.first - max(SCALES), 0)  # what lies further back is in no window
+    resting = op.reshape(usual, (1, scales * n))
+    over = excess(op, resting, op.rows_from(of_all, start), op.rows_from(seen_of_all, start), m)
+    level = over_windows(op, c, over, c.first - start, c.count - start, n) * of_sum + at_rest
+    over = op.split_last_axis(op.rows_from(over, c.first - start), scales, n)
     line_, line = line, op.beside_scales(line)
-    clip = op.constant(np.array([[clip_of(i, m)] for i in range(scales)]), "float")
+    clip = op.constant(clips(m)[:, :1], "float")
     if m == 1:
         weight = of_sum  # of this point's own energy in the level
         free, alone = (line - level + (over + usual) * weight) / weight, line / weight
     else:
-        total, seen, share = (op.beside_scales(op.rows_from(x, c.first)) for x in (e, seen, share))
+        total, seen = (op.beside_scales(op.rows_from(x, c.first)) for x in (e, seen))
         level, joint = op.split(level, [m, 1])
         weight, joint_weight = op.split(of_sum, [m, 1])
         usual, over = op.split(usual, [m, 1])[0], op.split(over, [m, 1])[0]
-        joint_weight = share * joint_weight
+        joint_weight = share_of_all(op, seen) * joint_weight
         others = level - (over + usual) * weight
         mine_joint = op.minimum(total, CLIP_JOINT) * seen * joint_weight
         both = weight * OWN_SHARE + joint_weight
@@ -141,16 +146,16 @@ def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -
     free, alone = (op.least_of_scales(op.where(x < clip, x, float("inf"))) for x in (free, alone))
     reach = op.where(floor < free, free, op.maximum(alone, floor))
     if m > 1:
-        reach = op.where(reach < FINITE, reach, op.maximum(lasting(op, c, line_, m), floor))
-    return op.most_of_scales(level), op.scale(level, 0), reach
+        reach = op.where(reach < FINITE, reach, op.maximum(lasting(op, op.pick(limit, SHORTEST), line_, m), floor))
+    return op.most_of_scales(level), op.scale(level, SHORTEST), reach
 
 
-def lasting(op: Any, c: Chosen, line: X, m: int) -> X:
+def lasting(op: Any, limit: X, line: X, m: int) -> X:
     """The own energy [T - first, M] at which the squared line is reached where it lasts and all metrics go along.
 
     Of several metrics, one that leaves alone for one point may go any way: this is how far they may go together.
     """
-    limit, joint_limit = op.split(op.split(c.limit, [m + 1] * len(SCALES))[0], [m, 1])
+    limit, joint_limit = op.split(limit, [m, 1])
     own = 1.0 / limit
     joint = op.minimum((1.0 - OWN_SHARE) / joint_limit, own * ((1.0 - OWN_SHARE) * JOINT_MOST))
     return line / (own * OWN_SHARE + joint)

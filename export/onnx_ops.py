@@ -13,9 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from export.parameters import PHASES, WINDOW
 
 OPSET, IR = 18, 8
-_BLOCK = (
-    16  # running sums are taken in blocks by one matrix product: ONNX Runtime 1.16's CumSum costs 2.6 times as much
-)
+# Running sums are taken in blocks by one matrix product: ONNX Runtime 1.16's CumSum costs 2.6 times as much.
+_BLOCK = 32
 _TYPES = {
     "half": TensorProto.FLOAT16,
     "float": TensorProto.FLOAT,
@@ -304,11 +303,8 @@ class OnnxOps:
         """[T, S, M] -> [T, M]."""
         return self.node("Gather", [x, self.lift(which, "int")], x.kind, axis=1)
 
-    def running_sum(self, x: Value, width: int, count: Value) -> tuple[Value, Value]:
-        """Sums of the rows before each row, and of all: within its block, and of the blocks before.
-
-        What goes over blocks is float64.
-        """
+    def running_sum(self, x: Value, width: int, count: Value) -> Value:
+        """Sums of the rows before each row, and of all: [T + 1 or more, width] in float64."""
         # One row more than a multiple is needed where count is a multiple: pad to the next multiple above it.
         missing = self.constant(np.asarray([_BLOCK]), "int") - self.reshape(count, (1,)) % _BLOCK
         shape = self.node("Concat", [missing, self.constant(np.asarray([width]), "int")], "int", axis=0)
@@ -317,21 +313,16 @@ class OnnxOps:
         within = self.matmul(self.constant(np.tril(np.ones((_BLOCK, _BLOCK)), -1), "double"), blocks)
         totals = self.matmul(self.constant(np.ones((1, _BLOCK)), "double"), blocks)
         offsets = self.node("CumSum", [totals, self.constant(np.asarray(0), "int")], "double", exclusive=1)
-        return self.merge_rows(within, width), self.merge_rows(offsets, width)
+        return self.merge_rows(within + offsets, width)
 
-    def between(self, sums: tuple[Value, Value], low: Value, high: Value) -> Value:
-        """What lies in rows low to high - 1 [T], from running sums: [T, width]."""
-        return self._between(sums, (low, low // _BLOCK), (high, high // _BLOCK))
+    def between(self, sums: Value, low: Value, high: Value) -> Value:
+        """What lies in rows low to high - 1, from running sums, as float32: [..., width]."""
+        return self.to_float(self.rows(sums, high) - self.rows(sums, low))
 
-    def between_of_parts(self, sums: tuple[Value, Value], low: Value, high: Value, parts: int, width: int) -> Value:
+    def between_of_parts(self, sums: Value, low: Value, high: Value, parts: int, width: int) -> Value:
         """The same for parts of the columns, each with its own rows [T, parts]: [T, parts, width]."""
         part = self.constant(np.arange(parts)[None], "int")
-        starts, stops = ([at * parts + part for at in (row, row // _BLOCK)] for row in (low, high))
-        return self._between([self.merge_rows(x, width) for x in sums], starts, stops)
-
-    def _between(self, sums: Sequence[Value], starts: Sequence[Value], stops: Sequence[Value]) -> Value:
-        near, far = (self.rows(x, stop) - self.rows(x, start) for x, start, stop in zip(sums, starts, stops))
-        return self.to_float(near + far)
+        return self.between(self.merge_rows(sums, width), low * parts + part, high * parts + part)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:

@@ -34,8 +34,9 @@ class Parameters:
     tables one below the other, daily_bins/daily_offset [G] saying where each is (weekly likewise).
     log_points [G, L]: natural logarithm of the query lengths that the following were measured at.
     tau, size [2, G, L, C, M]: noise of each residual in scaled units, its mean clipped z.
-    usual, limit, reached [2, G, L, S, M]: mean of the energy at each scale, its quantile that is distance 1, and the
-    mean share of that quantile which is reached. joint_usual, joint_limit, joint_reached [2, G, L, S]: of all metrics.
+    usual, limit [2, G, L, S, M]: mean of the energy at each scale, and its quantile that is distance 1; reached
+    [2, G, L, M]: the mean share of the shortest scale's that points reach. joint_usual, joint_limit [2, G, L, S],
+    joint_reached [2, G, L]: of all metrics.
     habit [2, G, 24, M]: by how much the line lies further out at each hour of the day (UTC), for what happens there on
     most days.
     embedding [G, M, H] and weights: the autoencoder's.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from export.arithmetic import CLIP_SIZE, residual_centers
 from export.chosen import PRIOR_DAYS, Chosen, columns, reaches
-from export.distance import clip_of, excess, joint_energy, judging, over_windows, own_energy
+from export.distance import SHORTEST, clips, excess, judging, over_windows, own_energy, with_all_together
 from export.parameters import CHANNELS, SCALES, Parameters
 from export.torch_ops import TorchOps
 from outliers.train.scaling import sorted_quantiles
@@ -55,9 +55,9 @@ def measured(p: Parameters, data: list[Data]) -> Parameters:
     """The same parameters with the tables tau, size, usual, limit (and joint) measured on the data."""
     g, lengths, m = len(p.steps), p.log_points.shape[1], p.metrics
     s = len(SCALES)
-    of_scales = {"usual": (s, m), "limit": (s, m), "reached": (s, m)}
+    of_scales = {"usual": (s, m), "limit": (s, m), "reached": (m,)}
     shapes: dict[str, tuple[int, ...]] = {"tau": (CHANNELS, m), "size": (CHANNELS, m), **of_scales}
-    shapes.update(joint_usual=(s,), joint_limit=(s,), joint_reached=(s,))
+    shapes.update(joint_usual=(s,), joint_limit=(s,), joint_reached=())
     tables: dict[str, Any] = {name: np.ones((2, g, lengths, *shape), np.float32) for name, shape in shapes.items()}
     for d in data:
         for i, length in enumerate(lengths_of(len(d.g))):
@@ -99,35 +99,33 @@ def _measure(p: Parameters, d: Data, length: int, mode: int) -> dict[str, np.nda
             tau.append(np.maximum(np.nan_to_num(np.maximum(1.4826 * half, high / 1.96)), LEAST_NOISE))
             size.append(np.maximum(_mean(np.minimum(r / tau[-1], CLIP_SIZE)), 1e-3))
             noise.append(torch.as_tensor(tau[-1], dtype=torch.float32)[None])
-        judges, scales, n = judging(m), len(SCALES), columns(m)
+        judges, n = judging(m), columns(m)
         away = op.concat([g - center for center in centers[:judges]])
-        e = own_energy(op, away, op.concat(noise[:judges]), m)
-        usual = np.stack([_mean(_column_data(e.clamp(max=clip_of(i, m)), there)) for i in range(scales)])
-        together, some = seen, there
-        if m > 1:
-            together, some = joint_energy(op, e, seen)[0], there.any(1, keepdim=True)
-            usual = np.concatenate([usual, np.tile(_mean(_column_data(together, some)), (scales, 1))], 1)
-        c = dataclasses.replace(c, usual=torch.as_tensor(usual.reshape(1, -1), dtype=torch.float32))
-        sums = op.running_sum(excess(op, c, e, seen, together, m), scales * n, count)
-        over = over_windows(op, c, sums, op.arange(count), n).flatten(0, 1).numpy()  # [points, S, N]
-        energies = over / np.array(SCALES)[:, None] + usual
-    found = {"tau": np.stack(tau), "size": np.stack(size), "usual": usual[:, :m]}
-    least = np.maximum(_LEAST_LIMIT, 1.05 * found["usual"])
-    found["limit"], found["reached"] = _limits(energies[..., :m], there.numpy(), 1 - (1 - _LINE) / m, least)
+        e, seen = with_all_together(op, own_energy(op, away, op.concat(noise[:judges]), m), seen, m)
+        points = _column_data(e, seen.reshape(-1, n) > 0)
+        usual = np.stack([_mean(np.minimum(points, clip)) for clip in clips(m)])
+        resting = torch.as_tensor(usual.reshape(1, -1), dtype=torch.float32)
+        over = over_windows(op, c, excess(op, resting, e, seen, m), 0, count, n).flatten(0, 1).numpy()
+        energies = np.where(np.isnan(points)[:, None], np.nan, over / np.array(SCALES)[:, None] + usual)
+    limit = _limits(energies[..., :m], 1 - (1 - _LINE) / m, np.maximum(_LEAST_LIMIT, 1.05 * usual[:, :m]))
+    found = {"tau": np.stack(tau), "size": np.stack(size), "usual": usual[:, :m], "limit": limit}
+    found["reached"] = _reached(points[:, :m], limit[SHORTEST])
     if m > 1:
-        found["joint_usual"] = usual[:, m]
-        least = np.full((scales, 1), _LEAST_LIMIT)
-        limits = _limits(energies[..., m:], some.numpy(), _LINE, least)
-        found["joint_limit"], found["joint_reached"] = (x[:, 0] for x in limits)
+        limit = _limits(energies[..., m:], _LINE, np.full((len(SCALES), 1), _LEAST_LIMIT))
+        found.update(joint_usual=usual[:, m], joint_limit=limit[:, 0])
+        found["joint_reached"] = _reached(points[:, m], limit[SHORTEST])
     return found
 
 
-def _limits(energies: np.ndarray, there: np.ndarray, share: float, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The quantile of energies [points, S, X] that is distance 1, and the mean share of it that is reached [S, X]."""
-    flat = np.where(there[:, None], energies, np.nan).reshape(len(energies), -1)
-    limit = np.maximum(np.nan_to_num(sorted_quantiles(flat, (share,))[0], nan=1.0), least.ravel())
-    reached = np.maximum(_mean(np.minimum(flat / limit, 1.0)), 1e-3)
-    return limit.reshape(least.shape), reached.reshape(least.shape)
+def _limits(energies: np.ndarray, share: float, least: np.ndarray) -> np.ndarray:
+    """The quantile of energies [points, S, X] (NaN = missing) that is distance 1, at least `least` [S, X]."""
+    found = sorted_quantiles(energies.reshape(len(energies), -1), (share,))[0]
+    return np.maximum(np.nan_to_num(found, nan=1.0).reshape(least.shape), least)
+
+
+def _reached(energies: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """The mean share of the limit [X] that points [points, X] reach."""
+    return np.maximum(_mean(np.minimum(energies / limit, 1.0)), 1e-3)
 
 
 def _column_data(x: Tensor, there: Tensor) -> np.ndarray:

@@ -96,7 +96,7 @@ def test_file_of_eleven_metrics_and_eight_granularities_is_small() -> None:
         tau=wide(p.tau, 1), size=wide(p.size, 1), usual=wide(p.usual, 1), limit=wide(p.limit, 1),
         reached=wide(p.reached, 1),
         joint_usual=np.ones((2, 8, 4, 5), np.float32), joint_limit=np.ones((2, 8, 4, 5), np.float32),
-        joint_reached=np.ones((2, 8, 4, 5), np.float32),
+        joint_reached=np.ones((2, 8, 4), np.float32),
         embedding=rng.random((8, 11, 16)).astype(np.float32),
         weights={**p.weights, "mix_in": np.ones((176, 24), np.float32), "mix_out": np.ones((24, 176), np.float32),
                  "mix_out_bias": np.ones(176, np.float32)},
