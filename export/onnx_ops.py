@@ -305,13 +305,14 @@ class OnnxOps:
 
     def running_sum(self, x: Value, width: int, count: Value) -> Value:
         """Sums of the rows before each row, and of all: [T + 1 or more, width] in float64."""
-        # One row more than a multiple is needed where count is a multiple: pad to the next multiple above it.
-        missing = self.constant(np.asarray([_BLOCK]), "int") - self.reshape(count, (1,)) % _BLOCK
+        # A row of zeros first: what precedes a row is then the sum up to itself. Zeros last, to whole blocks.
+        missing = self.constant(np.asarray([_BLOCK - 1]), "int") - self.reshape(count, (1,)) % _BLOCK
         shape = self.node("Concat", [missing, self.constant(np.asarray([width]), "int")], "int", axis=0)
-        padded = self.node("Concat", [x, self.node("ConstantOfShape", [shape], x.kind)], x.kind, axis=0)
+        rest = self.node("ConstantOfShape", [shape], x.kind)
+        padded = self.node("Concat", [self.constant(np.zeros((1, width)), x.kind), x, rest], x.kind, axis=0)
         blocks = self.to_double(self.split_rows(padded, _BLOCK, width))
-        within = self.matmul(self.constant(np.tril(np.ones((_BLOCK, _BLOCK)), -1), "double"), blocks)
-        totals = self.matmul(self.constant(np.ones((1, _BLOCK)), "double"), blocks)
+        within = self.matmul(self.constant(np.tril(np.ones((_BLOCK, _BLOCK))), "double"), blocks)
+        totals = self.node("Gather", [within, self.constant(np.asarray([_BLOCK - 1]), "int")], "double", axis=1)
         offsets = self.node("CumSum", [totals, self.constant(np.asarray(0), "int")], "double", exclusive=1)
         return self.merge_rows(within + offsets, width)
 
