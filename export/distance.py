@@ -15,7 +15,8 @@ CLIP_JOINT = 25.0  # energy of one metric that counts at most towards the joint 
 OWN_SHARE = 0.1  # of several metrics: what a metric itself adds to the joint score
 JOINT_MOST = 1.5
 SHORTEST = 0  # the scale at which a point itself is seen
-WIDEN_DAYS = 3.0  # a query of this length is believed when it differs from the training data
+WIDEN_DAYS = 3.0  # a query of this length is believed when it is noisier than the training data
+SETTLE_DAYS = 7.0  # and one of this length when its energy reaches further: a bad day must not excuse itself
 CLIP_ENERGY = tuple(max(2.5, 30 * (3 / w) ** 0.5) ** 2 for w in SCALES)
 
 
@@ -98,7 +99,7 @@ def settled(op: Any, c: Chosen, e: X, limit: X) -> X:
 
     e [T, N] energy of each point, limit [1, N] that of the shortest scale.
     """
-    believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
+    believed = op.minimum(c.days * (1.0 / SETTLE_DAYS), 1.0)
     ratio = op.mean_rows(op.minimum(e / limit, 1.0)) / c.reached
     return 1.0 + op.clip(ratio - 1.0, -0.5, 2.0) * believed
 
