@@ -31,7 +31,7 @@ def offsets(values: Floats, noise_of: Callable[[Floats], Floats] = steps) -> Flo
     """
     seen = np.isfinite(values)
     middle = np.nan_to_num(quantiles(values, (0.5,))[0])
-    possible = (middle > 0) & ~(np.where(seen, values, 0.0) < 0).any(axis=-1, keepdims=True)
+    possible = (middle > 0) & ~(seen & (values < 0)).any(axis=-1, keepdims=True)
     offset = np.where(possible, OFFSET * middle, 0.0)
     if not possible.any() or values.shape[-1] < 3:
         return np.zeros_like(offset)
