@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,13 +77,8 @@ def as_json(answer: Answer, list_name: str = "prediction") -> bytes:
 
     orjson writes NaN and infinities as null, so every number on the wire is finite.
     """
-    return orjson.dumps(as_wire(answer, list_name))
-
-
-def as_wire(answer: Answer, list_name: str = "prediction") -> dict[str, Any]:
-    """Return the answer as the plain objects that are written; missing numbers are NaN in it."""
     rows, model = answer.rows, answer.model
-    return {
+    written = {
         "status": "success",
         "anomalies": _anomalies(rows),
         list_name: _predictions(rows),
@@ -101,15 +95,7 @@ def as_wire(answer: Answer, list_name: str = "prediction") -> dict[str, Any]:
         },
         "warnings": answer.warnings,
     }
-
-
-def without_nan(value: Any) -> Any:
-    """Return a wire object with None for each number that is not finite: what a reader of the JSON would see."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: without_nan(child) for key, child in value.items()}
-    return [without_nan(child) for child in value] if isinstance(value, (list, tuple)) else value
+    return orjson.dumps(written)
 
 
 def _predictions(rows: Rows) -> list[dict[str, Any]]:
