@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
+from export.parity import torch_scores
 from outliers.errors import TooLittleData, TrainingError
 from outliers.series import Series
 from outliers.train.build import build
@@ -130,3 +131,13 @@ def test_build_of_little_data_is_fitted_without_held_out_time() -> None:
     built = build({"PT1H": part(sensor("PT1H", 7), 0, 70)}, QUICK)
     assert built.gate.passed
     assert built.lines["PT1H"]["causal"].default > built.lines["PT1H"]["whole"].default
+
+
+@pytest.mark.parametrize("points", [64, 100, 150])
+def test_calm_query_is_nowhere_further_out_than_one_of_the_usual_noise(points: int) -> None:
+    """Its limits come nearer, and with them what stands in for the points beyond its ends."""
+    usual, calm = (
+        torch_scores(fitted(3), sensor("PT1H", points / 24, 3, noise, seed=3, start_s=LATER_S), 1.15, "whole").score
+        for noise in (0.05, 0.03)
+    )
+    assert np.nanmedian(calm) < np.nanmedian(usual) and calm.max() < 1
