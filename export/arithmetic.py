@@ -184,9 +184,9 @@ def widened(op: Any, c: Chosen, away: X, seen: X, m: int) -> X:
     believed = op.minimum(c.days * (1.0 / WIDEN_DAYS), 1.0)
     there = op.concat([seen] * judges)
     share = op.maximum(op.mean_rows(there), LEAST_SHARE)
-    distance = op.abs(away)
+    distance = op.abs(away) * there
     for again in range(1 if m == 1 else 2):
-        z = op.minimum(distance / tau, CLIP_SIZE) * there
+        z = op.minimum(distance / tau, CLIP_SIZE)
         ratio = op.mean_rows(z) / (share * (op.maximum(size, LEAST_SIZE) if again else size))
         tau = tau * (1.0 + op.maximum(ratio - 1.0, 0.0) * believed)
     return tau

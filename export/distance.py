@@ -126,29 +126,37 @@ def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -
     over = excess(op, resting, op.rows_from(of_all, start), op.rows_from(seen_of_all, start), m)
     level = over_windows(op, c, over, c.first - start, c.count - start, n) * of_sum + at_rest
     over = op.split_last_axis(op.rows_from(over, c.first - start), scales, n)
-    line_, line = line, op.beside_scales(line)
-    clip = op.constant(clips(m)[:, :1], "float")
-    if m == 1:
-        weight = of_sum  # of this point's own energy in the level
-        free, alone = (line - level + (over + usual) * weight) / weight, line / weight
+    beside = op.beside_scales(line)
+    if m == 1:  # of_sum is also the weight of this point's own energy in the level
+        free, alone = (beside - level + (over + usual) * of_sum) / of_sum, beside / of_sum
     else:
-        total, seen = (op.beside_scales(op.rows_from(x, c.first)) for x in (e, seen))
-        level, joint = op.split(level, [m, 1])
-        weight, joint_weight = op.split(of_sum, [m, 1])
-        usual, over = op.split(usual, [m, 1])[0], op.split(over, [m, 1])[0]
-        joint_weight = share_of_all(op, seen) * joint_weight
-        others = level - (over + usual) * weight
-        mine_joint = op.minimum(total, CLIP_JOINT) * seen * joint_weight
-        both = weight * OWN_SHARE + joint_weight
-        most = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
-        free = (line - others * OWN_SHARE - joint + mine_joint) / both
-        free, alone = op.maximum(free, (line - others * most) / (weight * most)), line / both
-        level = level * OWN_SHARE + op.minimum(joint, level * ((1.0 - OWN_SHARE) * JOINT_MOST))
+        own = op.rows_from(e, c.first), op.rows_from(seen, c.first)
+        level, free, alone = several(op, *own, level, (over + usual) * of_sum, of_sum, beside, m)
+    clip = op.constant(clips(m)[:, :1], "float")
     free, alone = (op.least_of_scales(op.where(x < clip, x, float("inf"))) for x in (free, alone))
     reach = op.where(floor < free, free, op.maximum(alone, floor))
     if m > 1:
-        reach = op.where(reach < FINITE, reach, op.maximum(lasting(op, op.pick(limit, SHORTEST), line_, m), floor))
+        reach = op.where(reach < FINITE, reach, op.maximum(lasting(op, op.pick(limit, SHORTEST), line, m), floor))
     return op.most_of_scales(level), op.scale(level, SHORTEST), reach
+
+
+def several(op: Any, e: X, seen: X, level: X, mine: X, weight: X, line: X, m: int) -> tuple[X, X, X]:
+    """Of several metrics, at each scale: level, own energy at the line, and that with nothing around it, [A, S, M].
+
+    e, seen [A, M] of the points themselves; level [A, S, N] of the windows, mine [A, S, N] the points' own part of it,
+    weight [S, N] of a point's energy in it; line [A, 1, M].
+    """
+    e, seen = op.beside_scales(e), op.beside_scales(seen)
+    (level, joint), (mine, _), (weight, joint_weight) = (op.split(x, [m, 1]) for x in (level, mine, weight))
+    joint_weight = share_of_all(op, seen) * joint_weight
+    others = level - mine
+    mine_joint = op.minimum(e, CLIP_JOINT) * seen * joint_weight
+    both = weight * OWN_SHARE + joint_weight
+    most = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
+    free = (line - others * OWN_SHARE - joint + mine_joint) / both
+    free = op.maximum(free, (line - others * most) / (weight * most))
+    level = level * OWN_SHARE + op.minimum(joint, level * ((1.0 - OWN_SHARE) * JOINT_MOST))
+    return level, free, line / both
 
 
 def lasting(op: Any, limit: X, line: X, m: int) -> X:

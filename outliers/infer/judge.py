@@ -225,16 +225,13 @@ def _floor(metrics: tuple[str, ...], nonnegative: Union[bool, Collection[str]]) 
     return np.array([0.0 if name in nonnegative else -np.inf for name in metrics])
 
 
-_POWERS = 10.0 ** np.arange(-300, 23)  # looked up in a tenth of the time that it takes to raise to a power
-
-
 def _significant(x: Floats) -> Floats:
     """`x` rounded to DIGITS significant digits, so that what is written is short and is what was decided on."""
     x = x.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         digits = DIGITS - 1 - np.floor(np.log10(np.abs(x)))
     digits[~np.isfinite(digits)] = 0.0
-    shift = _POWERS[np.clip(digits, -300, 22).astype(np.int64) + 300]
+    shift = 10.0 ** np.clip(digits, -300, 22)
     return np.asarray(np.round(x * shift) / shift)
 
 

@@ -5,7 +5,6 @@ It must not know where models come from or go; there are no labels in production
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -115,7 +114,7 @@ def _judge_granularity(
             f"its expected values are {error / max(known[better], 1e-9):.1f} times as far off as those of {better}"
         )
     second = h.part(0.5, 1.0)
-    count, most = calibrate.alarms(second, k), math.floor(ALARMS_TIMES * STATED * second.days) + ALARMS_MORE
+    count, most = calibrate.alarms(second, k), int(ALARMS_TIMES * STATED * second.days) + ALARMS_MORE
     if count > most:
         reasons.append(f"{count} alarms in {second.days:.1f} days of held-out time, where {most} are the most")
     share = float(calibrate.confirmed(second, k)[second.first :].mean())

@@ -140,10 +140,7 @@ def fit_scaling(
     center = center + np.nan_to_num(quantile(scaled - course, 0.5)) * spread
     scaled = np.clip((values - center) / spread, -CLIP_SCALED, CLIP_SCALED)
     days = len(timestamps) * step_s / DAY_S
-    unit, slope = (
-        _fit_unit(course, scaled - course) if days >= _UNIT_DAYS else (np.ones_like(center), np.zeros_like(center))
-    )
-    return Scaling(center, spread, daily, weekly, unit, slope)
+    return Scaling(center, spread, daily, weekly, *_fit_unit(course, scaled - course, days))
 
 
 def _as_much_as_helps(
@@ -165,13 +162,15 @@ def _as_much_as_helps(
     return week.times(factor)
 
 
-def _fit_unit(course: Floats, remainder: Floats) -> tuple[Floats, Floats]:
+def _fit_unit(course: Floats, remainder: Floats, days: float) -> tuple[Floats, Floats]:
     """Unit and slope [M]: how noise grows with the rhythm; 1 and 0 where that does not describe it better.
 
     Noise: the difference of neighbours, in which there is no level. Better: the mean log-likelihood of a Laplace
-    distribution rises by _UNIT_GAIN. The unit is 1 at the middle of the points.
+    distribution rises by _UNIT_GAIN, over _UNIT_DAYS at least. The unit is 1 at the middle of the points.
     """
     unit, slope = np.ones(course.shape[1]), np.zeros(course.shape[1])
+    if days < _UNIT_DAYS:
+        return unit, slope
     noise = np.abs(np.diff(remainder, axis=0, prepend=np.nan))
     for j in range(course.shape[1]):
         there = np.isfinite(noise[:, j])
