@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 import orjson
 
@@ -36,6 +36,7 @@ Observe = Callable[[str, str, float], None]  # kind of call, outcome, seconds
 
 FIRST_EVENT_KEPT_S = 3600.0
 _FIRST_EVENTS = 10_000  # filters of which the first event is kept
+_SOURCES = 1_000  # data sources of which the newest event is kept
 _BOUNDARY_TIMEOUT_S = 3.0
 # What Druid throws for a query that it cannot read or will not run, whatever the status it comes with.
 _QUERY_FAULTS = re.compile(
@@ -107,9 +108,10 @@ class Druid:
         )
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._newest: dict[str, _Newest] = {}
+        self._newest: OrderedDict[str, _Newest] = OrderedDict()
         self._refreshing: set[str] = set()
-        self._first: OrderedDict[str, tuple[Optional[int], float]] = OrderedDict()
+        # The time, None where there is no event, or why Druid did not say; and when that was.
+        self._first: OrderedDict[str, tuple[Union[int, None, Exception], float]] = OrderedDict()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -145,7 +147,8 @@ class Druid:
     def newest(self, data_source: str) -> Optional[int]:
         """Unix seconds of the newest event of any sensor, None where it cannot be had.
 
-        Kept `newest_s`, then refreshed in the background: only the first call for a data source waits.
+        Kept `newest_s`, then refreshed in the background: only the first call for a data source waits, and the first
+        after so long a rest that what is kept says nothing any more.
         """
         now = time.monotonic()
         with self._changed:
@@ -154,17 +157,21 @@ class Druid:
             refresh = stale and data_source not in self._refreshing
             if refresh:
                 self._refreshing.add(data_source)
-        if refresh and known is None:
+            # Where the last try failed, the next one is not waited for: a broker that never says costs no answer.
+            wait = known is None or (self._too_old(known, now) and known.good_at == known.read_at)
+        if refresh and wait:
             self._refresh_newest(data_source)
         elif refresh:
             threading.Thread(target=self._refresh_newest, args=(data_source,), daemon=True).start()
         with self._changed:
-            if known is None:  # somebody else's first call may be under way
-                self._changed.wait_for(lambda: data_source in self._newest, 2 * _BOUNDARY_TIMEOUT_S)
+            if wait:  # somebody else's call may be under way
+                self._changed.wait_for(lambda: self._newest.get(data_source) is not known, 2 * _BOUNDARY_TIMEOUT_S)
             known = self._newest.get(data_source)
-        if known is None or now - known.good_at > 10 * self._newest_s + _BOUNDARY_TIMEOUT_S:
-            return None  # too old to say what is complete
-        return known.at_s
+        return None if known is None or self._too_old(known, now) else known.at_s
+
+    def _too_old(self, known: _Newest, now: float) -> bool:
+        """Tell whether what was read says nothing any more of which buckets are complete."""
+        return now - known.good_at > 10 * self._newest_s + _BOUNDARY_TIMEOUT_S
 
     def _refresh_newest(self, data_source: str) -> None:
         known = self._newest.get(data_source)
@@ -178,30 +185,42 @@ class Druid:
         finally:
             with self._changed:
                 self._newest[data_source] = read
+                self._newest.move_to_end(data_source)
+                while len(self._newest) > _SOURCES:
+                    self._newest.popitem(last=False)
                 self._refreshing.discard(data_source)
                 self._changed.notify_all()
 
     def first_event(self, data_source: str, filter: Filter = None) -> Optional[int]:
         """Unix seconds of the first event under a filter, None if there is none; kept an hour.
 
-        Raises DruidError where Druid does not say.
+        Raises DruidError or DruidRefused where Druid does not say; that is kept as long as the newest event is.
         """
         key = f"{data_source}\n{canonical_text(canonical_filter(filter))}"
         with self._lock:
             known = self._first.get(key)
             # "No event" may end with the next one, so it is kept no longer than the newest is.
             if known is not None and time.monotonic() - known[1] < (
-                self._newest_s if known[0] is None else FIRST_EVENT_KEPT_S
+                FIRST_EVENT_KEPT_S if isinstance(known[0], int) else self._newest_s
             ):
                 self._first.move_to_end(key)
+                if isinstance(known[0], Exception):
+                    raise type(known[0])(*known[0].args)
                 return known[0]
-        at_s = self._boundary(data_source, filter, "minTime")
+        try:
+            at_s = self._boundary(data_source, filter, "minTime")
+        except (DruidError, DruidRefused) as error:
+            self._keep_first(key, error)
+            raise
+        self._keep_first(key, at_s)
+        return at_s
+
+    def _keep_first(self, key: str, found: Union[int, None, Exception]) -> None:
         with self._lock:
-            self._first[key] = (at_s, time.monotonic())
+            self._first[key] = (found, time.monotonic())
             self._first.move_to_end(key)
             while len(self._first) > _FIRST_EVENTS:
                 self._first.popitem(last=False)
-        return at_s
 
     def bounds(self, data_source: str, filter: Filter = None) -> Optional[tuple[int, int]]:
         """Unix seconds of the first and the newest event under a filter, asked now; None if there is none."""

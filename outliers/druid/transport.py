@@ -1,19 +1,20 @@
 """POST over pooled connections with one deadline for the whole exchange; knows nothing of queries.
 
-http.client, not requests: a deadline that a dribbling server cannot stretch needs `read1` with the time that is left,
-and a round trip costs a third (see ARCHITECTURE.md). Foreign exceptions end here.
+http.client, not requests: a deadline that a dribbling server cannot stretch needs each receive to wait no longer than
+the time that is left, and a round trip costs a third (see ARCHITECTURE.md). Foreign exceptions end here.
 """
 
 from __future__ import annotations
 
 import base64
 import http.client
+import io
 import select
 import socket
 import ssl
 import time
 from collections import deque
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 from urllib.parse import quote, urlsplit
 
 from outliers.errors import ConfigError, DruidFailed, DruidTimeout, DruidUnreachable
@@ -134,9 +135,10 @@ class Transport:
             connection.sock.settimeout(_left(deadline))
             # All in one packet: http.client's own request sends head and body apart, which costs both ends a wake-up.
             connection.sock.sendall(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
-            response = http.client.HTTPResponse(connection.sock, method="POST")
+            receiving: Any = _Receiving(connection.sock, deadline)
+            response = http.client.HTTPResponse(receiving, method="POST")
             response.begin()
-            content = self._read(connection.sock, response, deadline)
+            content = self._read(response)
             response.close()  # read1 leaves one with a Content-Length open, and the connection unusable
             reusable = not response.will_close
             return Reply(response.status, response.headers, content)
@@ -146,13 +148,11 @@ class Transport:
             else:
                 connection.close()
 
-    def _read(self, sock: Optional[socket.socket], response: http.client.HTTPResponse, deadline: float) -> bytes:
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
         if response.length is not None and response.length > self._max_answer_bytes:
             raise self._too_large()
         chunks, size, expected = [], 0, response.length
         while True:
-            if sock is not None:
-                sock.settimeout(_left(deadline))
             try:
                 chunk = response.read1(_CHUNK)
             except ConnectionError as error:  # the answer had begun: not to be retried
@@ -169,6 +169,24 @@ class Transport:
 
     def _too_large(self) -> DruidFailed:
         return DruidFailed(f"Druid's answer is larger than {self._max_answer_bytes / (1 << 20):.4g} MB")
+
+
+class _Receiving(io.RawIOBase):
+    """What a socket receives until a deadline: head, sizes of chunks and body alike. socket.timeout after it."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock, self._deadline = sock, deadline
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What HTTPResponse reads from."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._sock.settimeout(_left(self._deadline))
+        return self._sock.recv_into(buffer)
 
 
 def _left(deadline: float) -> float:

@@ -177,6 +177,8 @@ class Models:
             self.refresh()
         except OSError as error:
             _log.warning("the mirror cannot be read: %s", error.strerror)
+        except Exception:  # a watcher that ends would never see a new model again
+            _log.exception("the mirror cannot be read")
 
     # --- parts ----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,13 @@ from outliers.errors import ModelInvalid
 
 CONTRACT_VERSION = 2  # 2: the input `first`; a file without it is still read, and answers every row
 MODES = ("whole", "causal")
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+_KINDS: Mapping[str, tuple[type, ...]] = {  # of the fields that are taken as they are
+    "name": (str,), "version": (str,), "data_source": (str,), "filter": (dict, type(None)), "window": (int,),
+    "stride": (int,), "min_points": (int,), "trained_from": (int,), "trained_to": (int,), "points": (dict,),
+    "validation": (dict,), "created_at": (str,), "parent": (str, type(None)), "libraries": (dict,),
+    "settings_sha256": (str,),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class ModelMeta:
             raise ModelInvalid("the file carries no model metadata, so it is not a model of this service")
         try:
             contract = int(json.loads(props["contract"]))
-        except (ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise ModelInvalid("the model's metadata cannot be read") from error
         if contract > CONTRACT_VERSION:
             raise ModelInvalid(
@@ -107,8 +114,13 @@ class ModelMeta:
                 granularity: {mode: _line(line) for mode, line in by_mode.items()}
                 for granularity, by_mode in values["lines"].items()
             }
+            for granularity in values["granularities"]:
+                _ = [values["lines"][granularity][mode] for mode in MODES]
+            for name in _KINDS.keys() & values.keys():
+                if not isinstance(values[name], _KINDS[name]):
+                    raise ValueError(f"{name} is not of its kind")
             return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise ModelInvalid("the model's metadata cannot be read") from error
 
 
@@ -119,7 +131,10 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _line(value: Mapping[str, Any]) -> Line:
-    return Line(float(value["default"]), {float(b): float(k) for b, k in value["budgets"].items()})
+    line = Line(float(value["default"]), {float(b): float(k) for b, k in value["budgets"].items()})
+    if not all(0 < number < math.inf for number in (line.default, *line.budgets, *line.budgets.values())):
+        raise ValueError("not a line")
+    return line
 
 
 def _plain(value: Any) -> Any:

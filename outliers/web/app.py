@@ -78,7 +78,8 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
         return _calculate(config, parts, must_exist=False, list_name="predicted")
 
     def ip_identifier() -> Response:
-        return _json(ips.identify(payload.read_payload(request.get_data(cache=False), _mimetype())))
+        most = config.limits.points * config.limits.metrics
+        return _json(ips.identify(payload.read_payload(request.get_data(cache=False), _mimetype()), most))
 
     def page() -> Response:
         text = Path(__file__).with_name("static").joinpath("page.html").read_bytes()
@@ -112,9 +113,6 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
 
 
 def _calculate(config: Config, parts: Parts, must_exist: bool, list_name: str) -> Response:
-    if parts.turned_away():
-        parts.metrics.shed.inc()
-        raise Overloaded("too many requests are waiting; try again in a moment")
     question = payload.read_body(request.get_data(cache=False), _mimetype())
     answer = parts.calculate(question, must_exist, g.started_s + config.server.request_timeout_s)
     return Response(as_json(answer, list_name), content_type=JSON)
@@ -134,6 +132,9 @@ def _begin(config: Config, parts: Parts) -> Response | None:
     g.counted = True
     g.about = log.about(request=request.headers.get("X-Request-Id", "")[:64] or secrets.token_hex(4))
     g.about.__enter__()
+    if request.method == "POST" and parts.turned_away():
+        parts.metrics.shed.inc()
+        raise Overloaded("too many requests are waiting; try again in a moment")
     if config.server.token and request.endpoint not in OPEN_ROUTES and request.url_rule is not None:
         sent = request.headers.get("Authorization", "")
         scheme, _, token = sent.partition(" ")

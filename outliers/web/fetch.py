@@ -49,19 +49,23 @@ class Fetcher:
     def query(self, query: Mapping[str, Any], timeout_s: float, kind: str = "query") -> DruidAnswer:
         """Run a query; who asks the same while it is under way gets the same answer. Rows must not be changed."""
         key = canonical_text(query)
-        with self._lock:
-            future = self._in_flight.get(key)
-            mine = future is None
-            if future is None:
-                future = self._in_flight[key] = Future()
-        if not mine:
+        until_s = time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                under_way = self._in_flight.get(key)
+                if under_way is None:
+                    future = self._in_flight[key] = Future()
+                    break
             self._shared()
             try:
-                return future.result(timeout_s)
+                return under_way.result(max(until_s - time.monotonic(), 0.0))
             except FutureTimeout as exc:
                 raise DruidTimeout("Druid did not answer in time") from exc
+            except (DruidTimeout, Overloaded):  # whoever asked had less time than there is here
+                if time.monotonic() >= until_s:
+                    raise
         try:
-            answer = self._in_turn(query, timeout_s, kind)
+            answer = self._in_turn(query, max(until_s - time.monotonic(), 0.001), kind)
         except BaseException as error:
             with self._lock:
                 del self._in_flight[key]

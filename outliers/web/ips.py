@@ -13,11 +13,12 @@ from outliers.times import instants_ms
 ROUTE = "/api/v1/ip_identifier"
 
 
-def identify(payload: Any) -> dict[str, Any]:
+def identify(payload: Any, most: int) -> dict[str, Any]:
     """Answer {"ips": [{"caused_by": [address, …]}, …]}, one entry an outlier, in their order.
 
     payload: {"outliers": [{"timestamp", …}], "all_ips_data": {address: [{"timestamp", "result": {"bytes"}}]}}.
-    An outlier at a time of which there is no row is caused by nobody. Raises InvalidRequest.
+    An outlier at a time of which there is no row is caused by nobody. Raises InvalidRequest, also where there are more
+    than `most` addresses × times.
     """
     outliers, by_address = _shape(payload)
     texts = [text for rows in by_address.values() for text, _ in rows]
@@ -27,6 +28,8 @@ def identify(payload: Any) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidRequest(f"a timestamp cannot be read: {error}") from error
     column = {at: position for position, at in enumerate(sorted(set(times)))}
+    if len(by_address) * len(column) > most:
+        raise InvalidRequest(f"{len(by_address)} addresses at {len(column)} times are more than {most} values")
     values = np.zeros((len(by_address), len(column)))
     remaining = iter(times)
     for row, listed in enumerate(by_address.values()):

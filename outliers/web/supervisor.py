@@ -215,7 +215,13 @@ class Supervisor:
         mirror = Mirror(store, settings.mirror, self._config.limits.model_mb, check=read_meta)
         failing = False
         while not self._ends.is_set():
-            report = mirror.refresh()
+            try:
+                report = mirror.refresh()
+            except Exception:  # a mirror that ends would never see a new model again
+                _log.exception("the models are not brought up to date")
+                self._metrics.store_refreshes.labels("failed").inc()
+                self._ends.wait(settings.refresh_s)
+                continue
             with open(os.path.join(self._directory, "mirrored"), "w", encoding="utf-8"):
                 pass
             self._metrics.store_seconds.observe(report.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -72,6 +73,24 @@ def test_newest_event_is_refreshed_in_the_background(faulty: Simulator, broken: 
     assert time.perf_counter() - began < 0.25
 
 
+def test_newest_event_is_asked_again_after_a_rest(faulty: Simulator) -> None:
+    """What was read long ago says nothing: the first question after a quiet night waits, as the very first one does."""
+    druid = Druid(Settings(faulty.url, newest_s=0.01))
+    assert druid.newest("rb_flow") == NOW_S // 60 * 60
+    kept = druid._newest["rb_flow"]
+    druid._newest["rb_flow"] = kept._replace(read_at=kept.read_at - 60, good_at=kept.good_at - 60)
+    faulty.faults.delay_s = 0.3
+    assert druid.newest("rb_flow") == NOW_S // 60 * 60
+
+
+def test_newest_event_that_cannot_be_had_is_not_waited_for_again(faulty: Simulator, broken: Druid) -> None:
+    faulty.faults.delay_s = 5.0
+    assert broken.newest("rb_flow") is None
+    began = time.perf_counter()
+    assert broken.newest("rb_flow") is None
+    assert time.perf_counter() - began < 0.3
+
+
 def test_first_callers_wait_for_the_newest_event_together(faulty: Simulator) -> None:
     faulty.faults.delay_s = 0.2
     druid = Druid(Settings(faulty.url))
@@ -101,6 +120,15 @@ def test_first_event_is_the_filters_own_and_kept(generated: Simulator, client: D
     assert client.first_event("rb_flow", same) == first
     assert len(generated.asked) == asked
     assert client.first_event("rb_flow", sensor_filter("nobody")) is None
+
+
+def test_first_event_that_cannot_be_had_is_not_asked_for_at_once_again(faulty: Simulator) -> None:
+    druid = Druid(Settings(faulty.url, timeout_s=0.3))
+    faulty.faults.delay_s = 1.0
+    for _ in range(3):
+        with pytest.raises(DruidTimeout):
+            druid.first_event("rb_flow", sensor_filter("new-office"))
+    assert len(faulty.asked) == 1
 
 
 def test_bounds_are_the_first_and_newest_event(client: Druid) -> None:
@@ -197,6 +225,34 @@ def test_answer_that_dribbles_in_is_ended_at_the_deadline(faulty: Simulator, bro
     with pytest.raises(DruidTimeout, match="within"):
         broken.query(QUERY)
     assert time.perf_counter() - began < 3.0
+
+
+@pytest.mark.parametrize(
+    ("at_once", "slowly"),
+    [
+        (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Padding: aaaaaaaaaaaaaaaa\r\n\r\n[]"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0" * 40 + b"2\r\n[]\r\n0\r\n\r\n"),
+    ],
+    ids=["head", "size of a chunk"],
+)
+def test_nothing_that_dribbles_in_stretches_the_deadline(at_once: bytes, slowly: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(at_once)
+                for byte in slowly:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.1)
+
+        threading.Thread(target=serve, daemon=True).start()
+        druid = Druid(Settings(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout_s=0.3))
+        began = time.perf_counter()
+        with pytest.raises(DruidTimeout, match="within"):
+            druid.query(QUERY)
+        assert time.perf_counter() - began < 2.0
 
 
 def test_connection_that_ends_without_an_answer_is_tried_once_more(faulty: Simulator, broken: Druid) -> None:

@@ -42,6 +42,19 @@ def test_metadata_that_is_damaged_is_refused(key: str, value: str) -> None:
         ModelMeta.from_props({**META.to_props(), key: value})
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "5"), ("data_source", "[]"), ("filter", '"text"'), ("filter", "[" * 20_000 + "]" * 20_000),
+        ("contract", "Infinity"), ("granularities", '{"PT1M": Infinity}'), ("granularities", '{"PT5M": 300}'),
+        ("min_points", '"x"'), ("lines", '{"PT1M": {"whole": {"default": NaN, "budgets": {}}}}'), ("points", "[]"),
+    ],
+)  # fmt: skip
+def test_metadata_of_another_kind_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ModelInvalid):
+        ModelMeta.from_props({**META.to_props(), key: value})
+
+
 def test_metadata_of_a_foreign_file_is_refused() -> None:
     with pytest.raises(ModelInvalid, match="no model metadata"):
         ModelMeta.from_props({"author": "somebody"})

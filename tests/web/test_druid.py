@@ -218,6 +218,29 @@ def test_identical_queries_in_flight_share_one_call(simulator: Simulator, no_mod
     assert len(asked(simulator, before)) < 6
 
 
+def test_who_has_more_time_than_the_call_it_shares_asks_again(simulator: Simulator, no_models):
+    fetcher = Asking(config_for(simulator.url), no_models, NOW).context.source.fetcher
+    query = {**flow_query(*HOUR, sensor="campus-lima"), "context": {"shared": 1}}
+    simulator.faults.delay_s = 1.5
+    ended: list = []
+
+    def lead_in() -> None:
+        try:
+            fetcher.query(query, 0.5, "lead_in")
+        except DruidTimeout as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=lead_in)
+    try:
+        thread.start()
+        time.sleep(0.2)
+        assert len(fetcher.query(query, 15.0).rows) == 60
+    finally:
+        simulator.faults.clear()
+        thread.join()
+    assert len(ended) == 1
+
+
 # --- bounds and refusals ------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,20 @@ def test_nothing_asked_is_nothing_answered(client: FlaskClient):
     assert client.post(ROUTE, json={"outliers": [], "all_ips_data": {}}).get_json() == {"ips": []}
 
 
+def test_more_addresses_at_more_times_than_are_served_are_refused(client: FlaskClient):
+    """Each row has a time of its own: the values grow with the square of what is sent."""
+    many = 2_000
+    sent = {
+        "outliers": [],
+        "all_ips_data": {
+            f"a{i}": [{"timestamp": f"2026-05-01T{i // 60 % 24:02d}:{i % 60:02d}:{i // 1440:02d}Z", "result": {}}]
+            for i in range(many)
+        },
+    }
+    answer = client.post(ROUTE, json=sent)
+    assert answer.status_code == 400 and f"{many} addresses at {many} times" in answer.get_json()["error"]
+
+
 @pytest.mark.parametrize(
     "sent",
     [
