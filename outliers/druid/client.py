@@ -111,7 +111,7 @@ class Druid:
         self._newest: OrderedDict[str, _Newest] = OrderedDict()
         self._refreshing: set[str] = set()
         # The time, None where there is no event, or why Druid did not say; and when that was.
-        self._first: OrderedDict[str, tuple[Union[int, None, Exception], float]] = OrderedDict()
+        self._first: OrderedDict[str, tuple[Union[int, Exception, None], float]] = OrderedDict()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -215,7 +215,7 @@ class Druid:
         self._keep_first(key, at_s)
         return at_s
 
-    def _keep_first(self, key: str, found: Union[int, None, Exception]) -> None:
+    def _keep_first(self, key: str, found: Union[int, Exception, None]) -> None:
         with self._lock:
             self._first[key] = (found, time.monotonic())
             self._first.move_to_end(key)

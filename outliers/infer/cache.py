@@ -177,7 +177,7 @@ class Models:
             self.refresh()
         except OSError as error:
             _log.warning("the mirror cannot be read: %s", error.strerror)
-        except Exception:  # a watcher that ends would never see a new model again
+        except Exception:  # noqa: BLE001 - a watcher that ends would never see a new model again
             _log.exception("the mirror cannot be read")
 
     # --- parts ----------------------------------------------------------------------------------------------------

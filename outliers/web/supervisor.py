@@ -217,7 +217,7 @@ class Supervisor:
         while not self._ends.is_set():
             try:
                 report = mirror.refresh()
-            except Exception:  # a mirror that ends would never see a new model again
+            except Exception:  # noqa: BLE001 - a mirror that ends would never see a new model again
                 _log.exception("the models are not brought up to date")
                 self._metrics.store_refreshes.labels("failed").inc()
                 self._ends.wait(settings.refresh_s)
