@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks import scorer
 from benchmarks.detectors import DETECTORS, Detector, Settings
 from benchmarks.labelled import DAY_S, Labelled, part, read_folder
+from outliers.series import lead_in_s
 
 ALARM_GAP_S = 3600  # runs less apart are one alarm, as for `alarms_per_day`
 HOUR_POINTS = 60  # the README's example query, whatever the step
@@ -70,12 +71,14 @@ def _busiest(item: Labelled, half: int, points: int) -> tuple[int, int]:
 
 
 def lead_in_points(lead_in: str, step_s: int) -> int:
-    """Points that a lead-in of whole days holds."""
+    """Points that a lead-in of whole days holds, or that of the service (`auto`)."""
     if lead_in == "none":
         return 0
+    if lead_in == "auto":
+        return lead_in_s(step_s) // step_s
     days = re.fullmatch(r"P(\d+)D", lead_in)
     if days is None:
-        raise SystemExit(f"--lead-in is none or whole days, such as P1D, not {lead_in!r}")
+        raise SystemExit(f"--lead-in is none, auto or whole days, such as P1D, not {lead_in!r}")
     return int(days[1]) * DAY_S // step_s
 
 
@@ -161,7 +164,7 @@ def main(arguments: Optional[list[str]] = None) -> None:
     parser.add_argument("--data", type=Path, help="folder of CSV files; sub-folders name families")
     parser.add_argument("--detector", choices=sorted(DETECTORS), default="baseline")
     parser.add_argument("--query", choices=("hour", "day", "all"), default="all")
-    parser.add_argument("--lead-in", default="none", help="none, P1D, P7D")
+    parser.add_argument("--lead-in", default="none", help="none, P1D, P7D, auto (as the service)")
     parser.add_argument("--mode", choices=("whole", "causal"), default="whole")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     parser.add_argument("--k", type=float, help="the line, instead of the detector's default")

@@ -24,6 +24,7 @@ ASKED = (
     ("day", "none", "whole"),
     ("hour", "none", "whole"),
     ("hour", "P1D", "whole"),
+    ("hour", "auto", "whole"),
     ("hour", "P1D", "causal"),
 )
 COMPARED = ("baseline", "model", "reference", "old")

@@ -12,12 +12,16 @@ from export.parameters import CHANNELS, SCALES
 
 FINITE = 1e30  # an energy beyond it stands for: no value of this point alone reaches the line
 CLIP_JOINT = 25.0  # energy of one metric that counts at most towards the joint score
-OWN_SHARE = 0.1  # of several metrics: what a metric itself adds to the joint score
 JOINT_MOST = 1.5
 SHORTEST = 0  # the scale at which a point itself is seen
 WIDEN_DAYS = 3.0  # a query of this length is believed when it is noisier than the training data
 SETTLE_DAYS = 7.0  # and one of this length when its energy reaches further: a bad day must not excuse itself
 CLIP_ENERGY = tuple(max(2.5, 30 * (3 / w) ** 0.5) ** 2 for w in SCALES)
+
+
+def own_share(m: int) -> float:
+    """What a metric itself adds to its score, the rest is from all of them: one of m."""
+    return 1.0 / m
 
 
 def judging(m: int) -> int:
@@ -77,8 +81,9 @@ def clips(m: int) -> np.ndarray:
     alone = np.array(CLIP_ENERGY)
     if m == 1:
         return alone[:, None]
-    one_point = np.array([SCALES[0], *[1] * (len(SCALES) - 1)])  # at the shortest scale it can reach the line
-    return np.repeat(np.stack([np.minimum(alone, CLIP_JOINT * one_point), np.full(len(SCALES), FINITE)], 1), [m, 1], 1)
+    shortest = np.arange(len(SCALES)) == SHORTEST  # where one metric alone can reach the line by one point
+    of_each = np.where(shortest, alone, np.minimum(alone, CLIP_JOINT))
+    return np.repeat(np.stack([of_each, np.full(len(SCALES), FINITE)], 1), [m, 1], 1)
 
 
 def excess(op: Any, usual: X, e: X, seen: X, m: int) -> X:
@@ -108,7 +113,7 @@ def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -
     """The squared distance over all scales, that of the shortest alone, and the own energy that
     reaches the squared line [T - first, M]; where the neighbours alone are over it, the same with them as expected.
 
-    One metric: its energy over its limit, at the scale where that is largest. Several: OWN_SHARE of that and the rest
+    One metric: its energy over its limit, at the scale where that is largest. Several: a share of that and the rest
     from all metrics together, which counts at most JOINT_MOST times what the metric itself shows.
     """
     scales, n = len(SCALES), columns(m)
@@ -118,7 +123,7 @@ def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -
     if m > 1:
         moved = settled(op, c, of_all, op.pick(limit, SHORTEST))
         usual, limit = usual * moved, limit * moved
-        portion = np.array([[1.0] * m + [1.0 - OWN_SHARE]])
+        portion = np.array([[1.0] * m + [1.0 - own_share(m)]])
     of_sum = op.constant(portion / np.array(SCALES, float)[:, None], "float") / limit
     at_rest = usual / limit * op.constant(portion, "float")
     start = op.maximum(c.first - max(SCALES), 0)  # what lies further back is in no window
@@ -151,11 +156,12 @@ def several(op: Any, e: X, seen: X, level: X, mine: X, weight: X, line: X, m: in
     joint_weight = share_of_all(op, seen) * joint_weight
     others = level - mine
     mine_joint = op.minimum(e, CLIP_JOINT) * seen * joint_weight
-    both = weight * OWN_SHARE + joint_weight
-    most = OWN_SHARE + (1.0 - OWN_SHARE) * JOINT_MOST
-    free = (line - others * OWN_SHARE - joint + mine_joint) / both
+    share = own_share(m)
+    both = weight * share + joint_weight
+    most = share + (1.0 - share) * JOINT_MOST
+    free = (line - others * share - joint + mine_joint) / both
     free = op.maximum(free, (line - others * most) / (weight * most))
-    level = level * OWN_SHARE + op.minimum(joint, level * ((1.0 - OWN_SHARE) * JOINT_MOST))
+    level = level * share + op.minimum(joint, level * ((1.0 - share) * JOINT_MOST))
     return level, free, line / both
 
 
@@ -166,5 +172,6 @@ def lasting(op: Any, limit: X, line: X, m: int) -> X:
     """
     limit, joint_limit = op.split(limit, [m, 1])
     own = 1.0 / limit
-    joint = op.minimum((1.0 - OWN_SHARE) / joint_limit, own * ((1.0 - OWN_SHARE) * JOINT_MOST))
-    return line / (own * OWN_SHARE + joint)
+    share = own_share(m)
+    joint = op.minimum((1.0 - share) / joint_limit, own * ((1.0 - share) * JOINT_MOST))
+    return line / (own * share + joint)

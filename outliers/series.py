@@ -32,6 +32,7 @@ from outliers.times import (
 
 Seconds = NDArray[np.int64]
 
+LEAD_IN_BUCKETS, LEAD_IN_MOST_S = 1440, 28 * DAY_S
 _MONDAY_S = 4 * DAY_S  # 1970-01-05
 _LONGEST_S = 100 * YEAR_S
 _SIMPLE = {
@@ -94,6 +95,11 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return f"{instant_text(self.start_ms)}/{instant_text(self.end_ms)}"
+
+
+def lead_in_s(step_s: int) -> int:
+    """Seconds before a query that its rows are judged in the context of: 1,440 buckets, and never more than 28 days."""
+    return min(LEAD_IN_BUCKETS * step_s, LEAD_IN_MOST_S)
 
 
 def parse_intervals(value: Any) -> tuple[Interval, ...]:

@@ -14,8 +14,8 @@ import orjson
 
 from outliers.druid.response import names_of, output_name
 from outliers.errors import InvalidRequest, Unservable
-from outliers.series import Granularity, Interval, parse_intervals
-from outliers.times import DAY_S, Period, instant_text, period_text
+from outliers.series import Granularity, Interval, lead_in_s, parse_intervals
+from outliers.times import Period, instant_text, period_text
 
 Query = Mapping[str, Any]
 Filter = Optional[Mapping[str, Any]]
@@ -23,8 +23,6 @@ Filter = Optional[Mapping[str, Any]]
 SENSOR_DIMENSION = "sensor_name"
 DEPTH = 100  # levels of objects and lists in a query
 UNCOVERED_LIMIT = 50  # intervals without a segment that Druid may name in its header
-LEAD_IN_BUCKETS = (288, 2016)  # least, most
-LEAD_IN_MOST_S = 28 * DAY_S
 _LISTS = ("aggregations", "postAggregations", "virtualColumns")
 
 
@@ -277,13 +275,6 @@ def lead_in_query(
     if context or "context" in asked:
         asked["context"] = context
     return LeadIn(asked, text, start_s, end_s)
-
-
-def lead_in_s(step_s: int) -> int:
-    """Seconds of lead-in: a day, but at least 288 and at most 2,016 buckets, and never more than 28 days."""
-    least, most = LEAD_IN_BUCKETS
-    buckets = min(max(-(-DAY_S // step_s), least), most)
-    return min(buckets * step_s, LEAD_IN_MOST_S)
 
 
 def over(query: Query, start_s: int, end_s: int) -> dict[str, Any]:

@@ -23,7 +23,9 @@ OWN_SHARE = 0.75  # of the line that the point's own short scale must reach: no 
 PLAIN = 2.0  # score that needs no second witness
 KEEP = 0.8  # score down to which a confirmed run goes on,
 KEEP_OWN = 0.6  # from its first to its last point whose own short scale is so far out: a run ends when its cause does,
-KEEP_GAP = 18  # over so many points between two such
+KEEP_GAP, KEEP_GAP_S = 18, 5400  # over so many points and seconds between two such, one point at least
+EDGE_S = 900  # a run begins and ends with a point outside its band; a point before and after, where points are shorter
+ALONE_OF_ANY = 2.0  # with `any`, how much further out than the line a metric must be that no other metric joins
 FEW_POINTS = 120  # below, the query tells the second witness too little,
 ALONE = 1.1  # and the score has to be clearer by itself
 MOST_BELOW = 0.9999999  # largest score of a point that is not flagged
@@ -82,27 +84,33 @@ def judge(
     rows = np.arange(points)
     if rarely_empty and empty is not None and empty.any():
         scores = _with_silence(series, scores, empty, counting)
-    column = _furthest(_known(series, scores)) if metric == ANY else np.full(points, series.column(metric), np.int64)
-    values, own = series.values[rows, column], scores.own[rows, column]
-    s = np.where(np.isfinite(values), scores.score[rows, column].astype(np.float64), np.nan)
+    if metric == ANY:
+        column, s, own = of_any(series, scores)
+    else:
+        column = np.full(points, series.column(metric), np.int64)
+        s, own = _known(series, scores)[rows, column], scores.own[rows, column].astype(np.float64)
+    values = series.values[rows, column]
     plain = _plain(series, s, column, empty, counting, witness)
-    flag = _runs(series, s, own, column, plain, mode, judged)
+    run = _runs(series, s, own, column, plain, mode, judged)
     floor = _floor(series.metrics, nonnegative)[column]
     first = 0 if judged is None or not judged.any() else int(judged.argmax())  # what lies before is not written
     written = np.full((3, points), np.nan)
     written[:, first:] = _significant(np.stack([part[rows[first:], column[first:]] for part in scores[:3]]))
     forecast, lower, upper = np.maximum(written, floor)
-    lower, upper, outside = _band(values, forecast, lower, upper, flag)
+    lower = np.where(np.isnan(forecast), lower, np.minimum(lower, forecast))  # it always holds the forecast
+    upper = np.where(np.isnan(forecast), upper, np.maximum(upper, forecast))
+    below, above = values < lower, values > upper
+    flag = run if mode == "causal" else _from_cause_to_cause(run, below | above, series.step_s)
     final = np.where(flag, np.clip(s, 1.0, MOST), np.minimum(s / (1.0 + s), MOST_BELOW))
     return Verdict(
         metrics=series.metrics,
         metric=column,
         forecast=forecast,
-        lower=lower,
-        upper=upper,
+        lower=np.where(below & ~flag, values, lower),  # and every point that is not flagged
+        upper=np.where(above & ~flag, values, upper),
         score=_significant(final),
         flag=flag,
-        carried=flag & ~outside,
+        carried=flag & ~below & ~above,
         direction=_direction(values, forecast, floor),
         deviating=_deviating(series, scores, flag),
     )
@@ -128,9 +136,20 @@ def _known(series: Series, scores: Scores, rows: Union[slice, NDArray[np.int64]]
     return np.where(np.isfinite(series.values[rows]), scores.score[rows].astype(np.float64), np.nan)
 
 
-def _furthest(s_all: Floats) -> NDArray[np.int64]:
-    """Column of the largest score at each point; where none is known, the first."""
-    return np.asarray(np.argmax(np.nan_to_num(s_all, nan=-1.0), axis=1), dtype=np.int64)
+def of_any(series: Series, scores: Scores) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """What `any` is about at each point: the metric that is furthest out, its column, score and own scale, [T] each.
+
+    Each metric has its own chance of a false alarm, so one alone must be ALONE_OF_ANY times as far out: the score is
+    that of the second metric, or the first's over ALONE_OF_ANY. NaN where no metric is known.
+    """
+    s_all = _known(series, scores)
+    rows, column = np.arange(len(s_all)), np.asarray(np.argmax(np.nan_to_num(s_all, nan=-1.0), axis=1), dtype=np.int64)
+    s, own = s_all[rows, column], scores.own[rows, column].astype(np.float64)
+    if s_all.shape[1] == 1:
+        return column, s, own
+    second_s = np.partition(np.nan_to_num(s_all), -2, axis=1)[:, -2]
+    share = np.maximum(second_s, s / ALONE_OF_ANY) / np.where(s > 0, s, 1.0)
+    return column, s * share, own * share
 
 
 def _plain(
@@ -154,7 +173,7 @@ def _plain(
 def _runs(
     series: Series,
     s: Floats,
-    own: NDArray[np.float32],
+    own: Floats,
     column: NDArray[np.int64],
     plain: Bools,
     mode: str,
@@ -168,7 +187,7 @@ def _runs(
     candidate = over & (own >= OWN_SHARE)
     if not candidate.any():
         return np.zeros(len(s), np.bool_)
-    kept = (s >= KEEP) & _between_causes(own, mode)
+    kept = (s >= KEEP) & _between_causes(own, series.step_s, mode)
     run = np.cumsum(np.diff(kept, prepend=False) & kept)  # number of the run that each kept point belongs to
     asked = np.ones(int(run[-1]) + 1, np.bool_)
     if judged is not None:
@@ -183,16 +202,34 @@ def _runs(
     return np.asarray(kept & (np.arange(len(s)) >= from_first if mode == "causal" else from_first < len(s)))
 
 
-def _between_causes(own: NDArray[np.float32], mode: str) -> Bools:
+def _from_cause_to_cause(run: Bools, outside: Bools, step_s: int) -> Bools:
+    """The runs from their first point outside its band to their last; as they are where no point is.
+
+    A scale of several points is over the line before and after what it saw.
+    """
+    cause = run & outside
+    if not cause.any():
+        return run
+    points, edge = len(run), int(step_s <= EDGE_S)
+    position = np.arange(points)
+    number = np.cumsum(np.diff(run, prepend=False) & run)
+    first, last = np.full(int(number[-1]) + 1, points), np.full(int(number[-1]) + 1, -points)
+    np.minimum.at(first, number[cause], position[cause])
+    np.maximum.at(last, number[cause], position[cause])
+    first, last = first[number], last[number]
+    return np.asarray(run & ((last < 0) | ((position >= first - edge) & (position <= last + edge))))
+
+
+def _between_causes(own: Floats, step_s: int, mode: str) -> Bools:
     """Points that are over KEEP_OWN themselves or lie in a gap between two that are; live, only in what came before."""
-    points = len(own)
+    points, gap = len(own), max(min(KEEP_GAP, KEEP_GAP_S // step_s), 1)
     position = np.arange(points)
     cause = own >= KEEP_OWN
-    before = np.maximum.accumulate(np.where(cause, position, -points - KEEP_GAP))
+    before = np.maximum.accumulate(np.where(cause, position, -points - gap))
     if mode == "causal":
         return np.asarray(position == before)
-    after = np.minimum.accumulate(np.where(cause, position, 2 * points + KEEP_GAP)[::-1])[::-1]
-    return np.asarray(after - before <= KEEP_GAP)
+    after = np.minimum.accumulate(np.where(cause, position, 2 * points + gap)[::-1])[::-1]
+    return np.asarray(after - before <= gap)
 
 
 def agreement(series: Series, column: NDArray[np.int64], over: Bools, mode: str) -> Bools:
@@ -233,16 +270,6 @@ def _significant(x: Floats) -> Floats:
     digits[~np.isfinite(digits)] = 0.0
     shift = 10.0 ** np.clip(digits, -300, 22)
     return np.asarray(np.round(x * shift) / shift)
-
-
-def _band(values: Floats, forecast: Floats, lower: Floats, upper: Floats, flag: Bools) -> tuple[Floats, Floats, Bools]:
-    """(lower, upper, strictly outside): always holds the forecast, and every point that is not flagged."""
-    lower = np.where(np.isnan(forecast), lower, np.minimum(lower, forecast))
-    upper = np.where(np.isnan(forecast), upper, np.maximum(upper, forecast))
-    low, high = values < lower, values > upper
-    lower = np.where(low & ~flag, values, lower)
-    upper = np.where(high & ~flag, values, upper)
-    return lower, upper, low | high
 
 
 def _direction(values: Floats, forecast: Floats, floor: Floats) -> NDArray[np.int8]:

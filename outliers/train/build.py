@@ -18,7 +18,7 @@ from outliers.errors import TooLittleData
 from outliers.infer.metadata import MODES, Line
 from outliers.infer.model import Model
 from outliers.infer.ratios import as_ratios
-from outliers.series import Series
+from outliers.series import Series, lead_in_s
 from outliers.train import calibrate, trim
 from outliers.train.fit import MIN_POINTS, FitSettings, Fitted, fit
 from outliers.train.gate import GateResult, Trial, gate
@@ -26,8 +26,6 @@ from outliers.train.levels import moving_level, recent_points
 
 HELD_OUT = 0.25  # the newest share of each granularity
 _REFIT_STEPS = 200
-_LEAD_DAYS, _LEAD_POINTS = 1, 288
-_DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _part(s: Series, start: int, stop: int) -> Series:
 def _trial(series: Series, fitted: Fitted, name: str) -> Trial:
     """Held-out time with a lead-in before it, what is suspicious in it taken out."""
     cut = _cut(series)
-    lead = min(max(_LEAD_DAYS * _DAY_S // series.step_s, _LEAD_POINTS), cut)
+    lead = min(lead_in_s(series.step_s) // series.step_s, cut)
     part = _part(series, cut - lead, len(series))
     offset = fitted.parameters.offset[list(fitted.granularities).index(name)]
     g = fitted.scalings[name].deviations(part.timestamps, as_ratios(part.values, offset), part.step_s)

@@ -6,13 +6,14 @@ furthest out; runs less than an hour apart are one alarm.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outliers.infer.judge import FEW_POINTS, KEEP, OWN_SHARE, PLAIN, agreement
+from outliers.infer.judge import ALONE, FEW_POINTS, KEEP, OWN_SHARE, PLAIN, agreement, of_any
 from outliers.infer.metadata import MODES, Line
 from outliers.infer.scores import Scores
 from outliers.series import Series
@@ -30,7 +31,10 @@ _DAY_S, _ALARM_GAP_S = 86_400, 3600
 
 @dataclass(frozen=True)
 class Held:
-    """Held-out time, scored at k = 1, of the metric furthest out at each point [T]; first: of the points that count."""
+    """Held-out time, scored at k = 1, as `any` is [T]; first: of the points that count.
+
+    plain: in lines, the distance that needs no second witness.
+    """
 
     distance: NDArray[np.float64]
     own: NDArray[np.float64]
@@ -38,6 +42,7 @@ class Held:
     first: int
     step_s: int
     mode: str
+    plain: float = PLAIN
 
     @property
     def days(self) -> float:
@@ -47,7 +52,7 @@ class Held:
         """A share of the points that count."""
         n = len(self.distance) - self.first
         a, b = self.first + int(n * start), self.first + int(n * stop)
-        return Held(self.distance[:b], self.own[:b], self.agreed[:b], a, self.step_s, self.mode)
+        return dataclasses.replace(self, distance=self.distance[:b], own=self.own[:b], agreed=self.agreed[:b], first=a)
 
 
 def fixed_line(mode: str, metrics: int) -> float:
@@ -57,14 +62,11 @@ def fixed_line(mode: str, metrics: int) -> float:
 
 def held(series: Series, scores: Scores, first: int, mode: str) -> Held:
     """Reduce a scored series (lead-in before row `first`) to what the counting needs."""
-    rows = np.arange(len(series))
-    s = np.where(np.isfinite(series.values), np.nan_to_num(scores.score.astype(np.float64)), 0.0)
-    column = s.argmax(1)
-    agreed = agreement(series, column, s[rows, column] >= _GRID[0], mode)
-    if len(series) < FEW_POINTS:
-        agreed[:] = True
-    own = np.nan_to_num(scores.own[rows, column].astype(np.float64))
-    return Held(s[rows, column], own, agreed, first, series.step_s, mode)
+    column, s, own = of_any(series, scores)
+    s = np.nan_to_num(s)
+    agreed = agreement(series, column, s >= _GRID[0], mode)
+    plain = ALONE if len(series) < FEW_POINTS else PLAIN
+    return Held(s, np.nan_to_num(own), agreed, first, series.step_s, mode, plain)
 
 
 def alarms(h: Held, k: float) -> int:
@@ -79,7 +81,7 @@ def alarms(h: Held, k: float) -> int:
 
 def confirmed(h: Held, k: float) -> NDArray[np.bool_]:
     """Points that the judge would confirm at a line, of those that count."""
-    result = (h.distance >= k) & (h.own >= OWN_SHARE * k) & (h.agreed | (h.distance >= PLAIN * k))
+    result = (h.distance >= k) & (h.own >= OWN_SHARE * k) & (h.agreed | (h.distance >= h.plain * k))
     result[: h.first] = False
     return result
 

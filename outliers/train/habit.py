@@ -16,11 +16,9 @@ from export.parameters import Parameters
 from export.parity import torch_scores
 from outliers.infer import habit
 from outliers.infer.metadata import MODES
-from outliers.series import Series
+from outliers.series import Series, lead_in_s
 from outliers.train.measure import LONGEST
 from outliers.train.scaling import Floats
-
-_LEAD_POINTS = 288
 
 
 def none(granularities: int, metrics: int) -> NDArray[np.float32]:
@@ -44,7 +42,7 @@ def _distances(fitted: SimpleNamespace, s: Series, mode: str) -> Floats:
     """The distance of every point [T, M] at k = 1, in pieces with a lead-in."""
     distance = np.full(s.values.shape, np.nan)
     for start in range(0, len(s), LONGEST):
-        first = max(0, start - _LEAD_POINTS)
+        first = max(0, start - lead_in_s(s.step_s) // s.step_s)
         rows = slice(first, start + LONGEST)
         piece = dataclasses.replace(s, timestamps=s.timestamps[rows], values=s.values[rows])
         distance[start : start + LONGEST] = torch_scores(fitted, piece, 1.0, mode).score[start - first :]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from outliers.train.scaling import Floats, quantile
 
-_SMOOTH, _AROUND = 9, 6  # points
+_SMOOTH_S, _AROUND_S = 2700, 1800  # what is shorter at fine steps is noise; at an hour one point is an event
+_SMOOTH, _AROUND = 9, 6  # points, at most
 _LEAST, _MOST = 4.0, 8.0  # root of the energy at which a stretch is suspicious: q98 within these
 _DAY_S = 86_400
 
@@ -23,16 +24,18 @@ def suspicious(g: Floats, recent: Floats, step_s: int) -> NDArray[np.bool_]:
     difference = np.diff(g, axis=0, prepend=g[:1])
     parts = [_z(g - np.nan_to_num(quantile(g, 0.5))), _z(g - recent), _z(difference)]
     energy = np.mean([np.nan_to_num(z) ** 2 for z in parts], axis=0)
-    root = np.sqrt(_moving_mean(energy, _SMOOTH))
+    smooth = min(_SMOOTH, max(_SMOOTH_S // step_s, 1)) // 2 * 2 + 1
+    around = min(_AROUND, max(_AROUND_S // step_s, 1))
+    root = np.sqrt(_moving_mean(energy, smooth))
     line = np.clip(quantile(np.where(np.isfinite(g), root, np.nan), 0.98), _LEAST, _MOST)
     out = np.zeros(g.shape, bool)
     day = max(1, round(_DAY_S / step_s))
     for j in range(g.shape[1]):
         edges = np.diff(np.concatenate([[0], (root[:, j] > line[j]).astype(np.int8), [0]]))
         for start, stop in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)):
-            if stop >= len(g) - _AROUND and stop - start >= day:
+            if stop >= len(g) - around and stop - start >= day:
                 continue
-            out[max(start - _AROUND, 0) : stop + _AROUND, j] = True
+            out[max(start - around, 0) : stop + around, j] = True
     return out
 
 

@@ -16,7 +16,6 @@ from outliers.druid.query import (
     data_sources_of,
     history_key,
     lead_in_query,
-    lead_in_s,
     sensor_filter,
     sensor_of,
     top_sensors_query,
@@ -26,7 +25,7 @@ from outliers.druid.query import (
 )
 from outliers.druid.traffic import FLOW_AGGREGATIONS
 from outliers.errors import InvalidRequest, Unservable
-from outliers.series import Granularity, parse_intervals
+from outliers.series import Granularity, lead_in_s, parse_intervals
 
 MADRID = {"type": "selector", "dimension": "sensor_name", "value": "edge-madrid"}
 HTTPS = {"type": "selector", "dimension": "application_id_name", "value": "https"}
@@ -186,15 +185,15 @@ def test_buckets_are_counted_before_druid_is_asked() -> None:
 @pytest.mark.parametrize(
     ("step", "length"),
     [
-        ("PT1S", 2016),
+        ("PT1S", 1440),
         ("PT1M", 86400),
-        ("PT5M", 86400),
-        ("PT15M", 288 * 900),
-        ("PT1H", 288 * 3600),
+        ("PT5M", 5 * 86400),
+        ("PT15M", 15 * 86400),
+        ("PT1H", 28 * 86400),
         ("PT8H", 28 * 86400),
     ],
 )
-def test_lead_in_is_a_day_within_its_bounds(step: str, length: int) -> None:
+def test_lead_in_is_so_many_buckets_and_no_more_than_four_weeks(step: str, length: int) -> None:
     granularity = Granularity.parse({"type": "period", "period": step})
     assert lead_in_s(granularity.step_s) == length
 
