@@ -21,7 +21,7 @@ from outliers.series import Series
 from outliers.train import calibrate
 from outliers.train.fit import Fitted
 
-WORSE = 1.5  # times the error of what it is compared with
+WORSE = 2.0  # times the error of what it is compared with
 ALARMS_TIMES, ALARMS_MORE = 4.0, 5  # the most in days: so many times the stated rate, and a handful
 MOST_FLAGGED = 0.25  # share of points: one alarm that never ends is one alarm
 FOUND_SHARE = 0.5
