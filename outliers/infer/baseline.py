@@ -26,8 +26,10 @@ DEFAULT_SENSITIVITY = 0.95
 DEFAULT_CONTAMINATION = 0.01
 
 WEEK_S = 7 * 86_400
-# The near level: what lies around a point, or, causally, just before it: a mean that trails must be short to be near.
+# The near level: what lies around a point, or, causally, just before it: a level that trails must be short to be near.
 NEAR_S = {"whole": 7_200, "causal": 1_800}
+GONE = 9.0  # usual sizes from the level of a week, beyond which a point has left its level
+LEFT = 0.2  # of the points of a window: fewer that have not left mean that the level has moved
 LEAST_RELATIVE_SIZE = 1e-3  # of the metric's median: smaller moves of a flat series are rounding
 
 
@@ -121,7 +123,7 @@ def _predict(values: Floats, windows: Windows, series: Series, causal: bool) -> 
     near = int(np.clip(round(NEAR_S["causal" if causal else "whole"] / step_s), 13, 241)) | 1
     at = np.full((3, *g.shape), np.nan)
     at[0] = windows.level(g, week, 2)
-    at[1] = windows.level(g, near, 1)
+    at[1] = _trailing_median(g, seen, near) if causal else _near_level(g, at[0], near, windows)
     before = np.where(seen, g, np.nan)
     at[2, :, 1:] = before[:, :-1]
     residual = before - at
@@ -130,6 +132,33 @@ def _predict(values: Floats, windows: Windows, series: Series, causal: bool) -> 
     size = np.maximum(size, least)
     weight = np.where(np.isnan(at) | np.isnan(size), 0.0, 1.0 / size**2)
     return _Predictions(at + usual + base, weight)
+
+
+def _near_level(g: Floats, far: Floats, width: int, windows: Windows) -> Floats:
+    """The level of what lies around each point, without what has left the level of a week, `far`.
+
+    An excursion must not move what is expected before and after it. Where hardly any point is left in a window, the
+    series itself has moved, and its level with it.
+    """
+    away = np.abs(np.where(windows.seen, g - far, np.nan))
+    gone = away > GONE * robust_size(away)
+    level = windows.level(g, width, 1)
+    if not gone.any():
+        return level
+    left = Windows(windows.seen & ~gone, causal=False)
+    window = windows.reach(width)
+    enough = left.counts(*window) >= LEFT * windows.counts(*window)
+    return np.where(enough, left.level(np.where(gone, 0.0, g), width, 1), level)
+
+
+def _trailing_median(g: Floats, seen: Bools, width: int) -> Floats:
+    """Median of the `width` points before each [M, T], nearest rank; NaN where none was observed."""
+    known = np.where(seen, g, np.nan)
+    padded = np.concatenate([np.full((len(g), width), np.nan), known[:, :-1]], axis=1)
+    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(padded, width, axis=1), axis=-1)
+    count = (~np.isnan(ordered)).sum(-1)
+    middle = np.maximum(count - 1, 0) // 2
+    return np.take_along_axis(ordered, middle[..., None], axis=-1)[..., 0]
 
 
 def _first_values(values: Floats, seen: Bools) -> Floats:

@@ -22,8 +22,7 @@ ANY = "any"
 OWN_SHARE = 0.75  # of the line that the point's own short scale must reach: no smear of its neighbours
 PLAIN = 2.0  # score that needs no second witness
 KEEP = 0.8  # score down to which a confirmed run goes on,
-KEEP_OWN = 0.6  # from its first to its last point whose own short scale is so far out: a run ends when its cause does,
-KEEP_GAP, KEEP_GAP_S = 18, 5400  # over so many points and seconds between two such, one point at least
+KEEP_GAP, KEEP_GAP_S = 18, 5400  # over so many points and seconds between two that contribute, one point at least
 EDGE_S = 900  # a run begins and ends with a point outside its band; a point before and after, where points are shorter
 ALONE_OF_ANY = 2.0  # with `any`, how much further out than the line a metric must be that no other metric joins
 FEW_POINTS = 120  # below, the query tells the second witness too little,
@@ -181,7 +180,7 @@ def _runs(
 ) -> Bools:
     """Points of the runs that hold a confirmed point; a run goes on while s ≥ KEEP (causal: forward only).
 
-    The long scales are over the line for hours after what lasted minutes, hence KEEP_OWN.
+    The long scales are over the line for hours after what lasted minutes, hence OWN_SHARE.
     """
     over = s >= 1.0
     candidate = over & (own >= OWN_SHARE)
@@ -221,10 +220,10 @@ def _from_cause_to_cause(run: Bools, outside: Bools, step_s: int) -> Bools:
 
 
 def _between_causes(own: Floats, step_s: int, mode: str) -> Bools:
-    """Points that are over KEEP_OWN themselves or lie in a gap between two that are; live, only in what came before."""
+    """Points that are over OWN_SHARE themselves or lie in a gap between two that are; live, only in what came before."""
     points, gap = len(own), max(min(KEEP_GAP, KEEP_GAP_S // step_s), 1)
     position = np.arange(points)
-    cause = own >= KEEP_OWN
+    cause = own >= OWN_SHARE
     before = np.maximum.accumulate(np.where(cause, position, -points - gap))
     if mode == "causal":
         return np.asarray(position == before)
