@@ -283,23 +283,3 @@ def test_table_of_settings_has_every_key_and_its_default() -> None:
     for entry in SETTINGS:
         assert f"| `{entry.section}` | `{entry.key}` |" in table
     assert re.search(r"\| `Druid` \| `timeout_s` \| `20` \|", table)
-
-
-def test_table_of_settings_in_the_readme_is_this_one() -> None:
-    readme = Path(__file__).parents[1] / "README.md"
-    assert settings_table() in readme.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("line", "good"),
-    [
-        ("0 3 * * *", True), ("*/5 0-6 1,15 * mon-fri", True), ("0 0 1 jan 0", True), ("* * * * *", True),
-        ("0 3 * *", False), ("0 24 * * *", False), ("0 3 0 * *", False), ("*/0 * * * *", False), ("a b c d e", False),
-    ],
-)  # fmt: skip
-def test_cron_line(tmp_path: Path, line: str, good: bool) -> None:
-    if good:
-        assert load(tmp_path, f"[Outliers]\nschedule_hour={line}\n").outliers.schedule_hour == line
-    else:
-        with pytest.raises(ConfigError):
-            load(tmp_path, f"[Outliers]\nschedule_hour={line}\n")

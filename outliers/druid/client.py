@@ -73,12 +73,10 @@ class DruidAnswer:
     """Rows of one query.
 
     rows: as Druid wrote them. uncovered: [(start_s, end_s)], asked time for which Druid holds no segment.
-    seconds: how long the call took.
     """
 
     rows: list[Any]
     uncovered: tuple[tuple[int, int], ...]
-    seconds: float
 
 
 class _Newest(NamedTuple):
@@ -131,7 +129,7 @@ class Druid:
             reply = self._transport.post(body, timeout_s + min(1.0, 0.1 * timeout_s))
             rows = _rows_of(reply)
             outcome = "ok"
-            return DruidAnswer(rows, _uncovered_of(reply), time.perf_counter() - began)
+            return DruidAnswer(rows, _uncovered_of(reply))
         except DruidError as error:
             outcome = _outcome_of(error)
             raise

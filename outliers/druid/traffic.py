@@ -57,17 +57,6 @@ _SAME_AS_FIELD = {
 }
 
 
-def needs_of(metrics: Iterable[str]) -> tuple[Mapping[str, Any], ...]:
-    """The aggregations of `FLOW_AGGREGATIONS` from which these metrics, plain or derived, follow."""
-    fields = set()
-    for metric in metrics:
-        numerator, _, _, per_client = _DERIVED.get(metric, (metric, 1.0, False, False))
-        fields.add(numerator)
-        if per_client:
-            fields.add("clients")
-    return tuple(a for a in FLOW_AGGREGATIONS if a["name"] in fields)
-
-
 def with_derived(series: Series, seconds: NDArray[np.float64], metrics: Iterable[str] = DERIVED) -> Series:
     """Append those of `metrics` that follow from columns of the series and are not in it yet.
 

@@ -220,7 +220,7 @@ def _from_cause_to_cause(run: Bools, outside: Bools, step_s: int) -> Bools:
 
 
 def _between_causes(own: Floats, step_s: int, mode: str) -> Bools:
-    """Points that are over OWN_SHARE themselves or lie in a gap between two that are; live, only in what came before."""
+    """Points that contribute themselves or lie in a gap between two that do; live, only in what came before."""
     points, gap = len(own), max(min(KEEP_GAP, KEEP_GAP_S // step_s), 1)
     position = np.arange(points)
     cause = own >= OWN_SHARE

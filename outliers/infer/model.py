@@ -57,11 +57,9 @@ class Model:
         meta: ModelMeta,
         session: onnxruntime.InferenceSession,
         numbers: Numbers,
-        size_bytes: int,
         leaves_out: bool,
     ) -> None:
         self.meta = meta
-        self.size_bytes = size_bytes
         self._session = session
         self._numbers = numbers
         self._leaves_out = leaves_out  # files of contract 1 answer every row
@@ -82,7 +80,7 @@ class Model:
         missing = {"timestamp", "step", "values", "k", "causal", *_OUTPUTS} - names
         if missing:
             raise ModelInvalid(f"the model file lacks {', '.join(sorted(missing))}")
-        return cls(meta, session, parts.numbers, len(data), leaves_out="first" in names)
+        return cls(meta, session, parts.numbers, leaves_out="first" in names)
 
     def threshold(self, granularity: str, mode: str = "whole", alarms_per_day: Optional[float] = None) -> float:
         """The line at a granularity and mode, in the model's sigmas; ModelUnsuited if it was not trained on it."""

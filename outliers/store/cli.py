@@ -22,8 +22,8 @@ from outliers.store.names import Key, key_of, name_of
 Describe = Callable[[bytes], Mapping[str, Any]]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> Any:
-    """Add the sub-verbs; returns them, so that more can be added."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-verbs."""
     verbs = parser.add_subparsers(dest="models_verb", metavar="WHAT", required=True)
     listing = verbs.add_parser("list", help="what is served, one line a model")
     show = verbs.add_parser("show", help="one model: what is served, its versions, filter and pin")
@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> Any:
     delete.add_argument("--yes", action="store_true", help="do it; without, only say what would be removed")
     for verb in (listing, show):
         verb.add_argument("--json", action="store_true", help="as JSON instead of a table")
-    return verbs
 
 
 def run(args: argparse.Namespace, config: Config, describe: Optional[Describe] = None) -> int:

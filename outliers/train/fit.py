@@ -35,7 +35,7 @@ class FitSettings:
     """epochs: passes over the data at most; it stops early. batch_size: windows a step."""
 
     epochs: int = 20
-    batch_size: int = 64
+    batch_size: int = 32
     seed: int = 42
     max_steps: int = 800
 
@@ -237,8 +237,3 @@ def _raw(center: np.ndarray, offset: np.ndarray) -> np.ndarray:
 def _noise(g: np.ndarray, step_s: int) -> np.ndarray:
     """Usual size [M] of what the level of two hours leaves of the deviations [T, M], NaN = missing."""
     return np.maximum(np.nan_to_num(robust_size(g - moving_level(g, recent_points(step_s)))), measure.LEAST_NOISE)
-
-
-def replace_parameters(fitted: Fitted, **changes: Any) -> Fitted:
-    """The same model with other parameters; for experiments and for tests that break a model."""
-    return dataclasses.replace(fitted, parameters=dataclasses.replace(fitted.parameters, **changes))

@@ -40,7 +40,6 @@ def test_query_is_answered_with_rows(client: Druid) -> None:
     assert len(answer.rows) == 61
     assert set(answer.rows[0]["result"]) == {"bytes", "pkts", "flows", "clients"}
     assert answer.uncovered == ()
-    assert answer.seconds > 0
 
 
 def test_query_is_not_changed_by_asking(generated: Simulator, client: Druid) -> None:

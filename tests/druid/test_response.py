@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from outliers.druid.response import Parsed, ends_early_warning, parse_rows, with_derived, with_lead_in
-from outliers.druid.traffic import DERIVED, TRAFFIC, needs_of
+from outliers.druid.traffic import DERIVED, TRAFFIC
 from outliers.errors import InvalidRequest, Unservable
 from outliers.times import instant_text
 from tests.druid.conftest import DATA
@@ -280,11 +280,6 @@ def test_derived_metrics_are_those_of_the_deployed_service() -> None:
     assert [column(parsed, name)[1] for name in DERIVED] == [0.0, 0.0, 0.0, None, None, None, None]
     assert set(parsed.series.metrics) == set(TRAFFIC)
     assert parsed.missing.sum() == 0
-
-
-def test_needs_of_derived_metrics_are_the_aggregations_under_them() -> None:
-    assert [a["name"] for a in needs_of(["bits_per_sec_per_client"])] == ["bytes", "clients"]
-    assert [a["name"] for a in needs_of(["fps", "pkts"])] == ["pkts", "flows"]
 
 
 def test_lead_in_lies_before_the_asked_rows_on_one_grid() -> None:

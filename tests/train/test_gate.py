@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from export.parity import torch_scores
 from outliers.infer.metadata import MODES, Line
 from outliers.infer.model import Model
 from outliers.train import calibrate
-from outliers.train.fit import Fitted, fit, replace_parameters
+from outliers.train.fit import Fitted, fit
 from outliers.train.gate import GateResult, Trial, gate
 from tests.train.models import QUICK, fitted, meta_of
 from tests.train.sensors import sensor, with_values
@@ -30,6 +31,11 @@ def judged(model: Fitted, serving: Model | None = None) -> GateResult:
     }
     lines = calibrate.lines({key: h.part(0, 0.5) for key, h in held_by.items()}, model.granularities, 1)
     return gate(model, lines, {"PT5M": trial}, held_by, serving)
+
+
+def replace_parameters(model: Fitted, **changes: Any) -> Fitted:
+    """The same model, broken."""
+    return dataclasses.replace(model, parameters=dataclasses.replace(model.parameters, **changes))
 
 
 def served() -> Model:
