@@ -49,8 +49,8 @@ def build(
     """Fit on the older part, calibrate and judge on the newer one, refit on all.
 
     start_from: weights of the served version; only the refit sees them, since they may know the held-out time.
-    Raises TooLittleData and TrainingError as `fit` does; a model that the gate refuses is returned, not raised,
-    and is not refitted.
+    A few granularities that fail alone are left out, if nothing served has them. Raises TooLittleData and TrainingError
+    as `fit` does; a model that the gate refuses is returned, not raised, and is not refitted.
     """
     tell = progress or (lambda part, text: None)
     early = {name: _part(s, 0, _cut(s)) for name, s in series_by_granularity.items() if _cut(s) >= MIN_POINTS}
@@ -71,15 +71,26 @@ def build(
     judged_by = calibrate.lines({key: h.part(0.0, 0.5) for key, h in held_by.items()}, first.granularities, m)
     result = gate(first, judged_by, trials, held_by, serving)
     validation = {"loss": first.training.validation_loss, "gate": dict(result.figures)}
-    if not result.passed:
+    kept = {name: s for name, s in series_by_granularity.items() if name not in result.refused}
+    if not result.passed and not _may_do_without(result.refused, kept, serving):
         return Built(first, judged_by, result, validation)
     again = dataclasses.replace(settings, max_steps=min(settings.max_steps, _REFIT_STEPS))
-    weights = first.state if list(first.granularities) == list(_fittable(series_by_granularity)) else None
+    weights = first.state if list(first.granularities) == list(_fittable(kept)) else None
     fitted = fit(
-        series_by_granularity, again if weights else settings,
-        progress=lambda part, text: tell(0.7 + 0.3 * part, text), start_from=weights or start_from,
+        kept, again if weights else settings,
+        progress=lambda part, text: tell(0.7 + 0.3 * part, text),
+        start_from=weights or (None if result.refused else start_from),
     )  # fmt: skip
+    if result.refused:
+        fitted = dataclasses.replace(fitted, left_out={**fitted.left_out, **result.refused})
+        result = dataclasses.replace(result, passed=True)
     return Built(fitted, calibrate.lines(held_by, fitted.granularities, m), result, validation)
+
+
+def _may_do_without(refused: Mapping[str, str], kept: Mapping[str, Series], serving: Optional[Model]) -> bool:
+    """Tell whether a model without these granularities is better than none: the few of it, and none that is served."""
+    served = serving.meta.granularities if serving is not None else {}
+    return 0 < len(refused) < len(_fittable(kept)) and not any(name in served for name in refused)
 
 
 def _fittable(series_by_granularity: Mapping[str, Series]) -> list[str]:

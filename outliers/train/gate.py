@@ -33,11 +33,15 @@ _INJECTED = ((10.0, 12), (3.0, 12), (0.0, 12), (10.0, 2))  # factor on the value
 
 @dataclass(frozen=True)
 class GateResult:
-    """passed, and if not, why, one sentence a granularity and check. figures: what was measured."""
+    """passed, and if not, why, one sentence a granularity and check. figures: what was measured.
+
+    refused: granularities at which alone it fails, with why; empty where it fails as a whole.
+    """
 
     passed: bool
     reasons: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,19 @@ def gate(
     trials: granularity -> held-out time (trimmed, NaN = missing). held_by: the same, scored at k = 1, by (granularity,
     mode). serving: the model that is served now.
     """
-    reasons, figures = _sound(fitted), {}
+    reasons, figures, refused = _sound(fitted), {}, {}
+    if reasons:
+        return GateResult(False, tuple(reasons))
     for name, trial in trials.items():
-        if reasons:
-            break
         if len(trial.series) - trial.first < _LEAST_POINTS:
             continue
         old = _serves(serving, name, fitted.metrics)
         found, measured = _judge_granularity(fitted, lines[name]["whole"], trial, held_by[name, "whole"], old)
         reasons += [f"{name}: {reason}" for reason in found]
         figures[name] = measured
-    return GateResult(not reasons, tuple(reasons), figures)
+        if found:
+            refused[name] = "; ".join(found)
+    return GateResult(not reasons, tuple(reasons), figures, refused)
 
 
 def _sound(fitted: Fitted) -> list[str]:
