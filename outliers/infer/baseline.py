@@ -29,6 +29,7 @@ WEEK_S = 7 * 86_400
 # The near level: what lies around a point, or, causally, just before it: a level that trails must be short to be near.
 NEAR_S = {"whole": 7_200, "causal": 1_800}
 GONE = 9.0  # usual sizes from the level of a week, beyond which a point has left its level
+FAR = 6.0  # usual sizes from what came just before, beyond which a value counts no more towards the level of a week
 LEFT = 0.2  # of the points of a window: fewer that have not left mean that the level has moved
 LEAST_RELATIVE_SIZE = 1e-3  # of the metric's median: smaller moves of a flat series are rounding
 
@@ -122,8 +123,12 @@ def _predict(values: Floats, windows: Windows, series: Series, causal: bool) -> 
     week = max(round(WEEK_S / step_s), 13)
     near = int(np.clip(round(NEAR_S["causal" if causal else "whole"] / step_s), 13, 241)) | 1
     at = np.full((3, *g.shape), np.nan)
-    at[0] = windows.level(g, week, 2)
-    at[1] = _trailing_median(g, seen, near) if causal else _near_level(g, at[0], near, windows)
+    if causal:
+        at[1] = _trailing_median(g, seen, near)
+        at[0] = windows.level(_without_excursions(g, at[1], seen), week, 2)
+    else:
+        at[0] = windows.level(g, week, 2)
+        at[1] = _near_level(g, at[0], near, windows)
     before = np.where(seen, g, np.nan)
     at[2, :, 1:] = before[:, :-1]
     residual = before - at
@@ -159,6 +164,13 @@ def _trailing_median(g: Floats, seen: Bools, width: int) -> Floats:
     count = (~np.isnan(ordered)).sum(-1)
     middle = np.maximum(count - 1, 0) // 2
     return np.take_along_axis(ordered, middle[..., None], axis=-1)[..., 0]
+
+
+def _without_excursions(g: Floats, near: Floats, seen: Bools) -> Floats:
+    """The values with nothing further from the level before them than FAR of their usual sizes, causally."""
+    away = np.where(seen, g - near, np.nan)
+    most = FAR * settled(robust_size, away, causal=True)
+    return np.where(np.isnan(away) | np.isnan(most), g, near + np.clip(away, -most, most))
 
 
 def _first_values(values: Floats, seen: Bools) -> Floats:

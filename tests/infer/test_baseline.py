@@ -136,3 +136,19 @@ def test_metric_that_alone_deviates_stands_out_of_its_companions():
     scores, _ = baseline.score(series(values))
     assert scores.score[700, 2] > 1
     assert np.argmax(scores.score[700]) == 2
+
+
+@pytest.mark.parametrize(
+    ("step_s", "length", "factor"), [(60, 20, 6.0), (300, 3, 100.0), (3600, 2, 30.0), (60, 13, 0.0)]
+)
+@pytest.mark.parametrize("mode", ["whole", "causal"])
+def test_excursion_flags_nothing_around_it(step_s: int, length: int, factor: float, mode: str):
+    """What has left its level bends no expectation of what is before and after it; live, less than half of the window."""
+    most = length + 6 if mode == "whole" or length < 15 else 2 * length
+    for seed in range(3):
+        values = traffic(1440, step_s=step_s, seed=seed, day=0.0 if step_s == 3600 else 0.4)
+        values[1000 : 1000 + length] *= factor
+        one = series(values, step_s=step_s)
+        flag = judge(one, baseline.score(one, mode=mode)[0], "m0", mode=mode).flag
+        assert flag[1000 : 1000 + length].mean() > 0.6
+        assert flag[900:1100].sum() <= most

@@ -139,6 +139,31 @@ def test_any_takes_the_metric_that_is_furthest_out_and_lists_the_others():
     assert verdict.forecast[50] == 200.0
 
 
+def test_any_needs_a_second_metric_or_one_that_is_twice_as_far_out():
+    values = np.column_stack([quiet(), quiet() * 2, quiet() * 3])
+    s = np.full((LONG, 3), 0.2, np.float32)
+    s[50], s[100], s[150] = [1.8, 0.4, 0.2], [1.2, 1.1, 0.2], [2.4, 0.2, 0.2]
+    middle = np.array([[100.0, 200.0, 300.0]], np.float32).repeat(LONG, axis=0)
+    scores = Scores(middle, middle - 1, middle + 1, s, s)
+    three = series(values, metrics=("a", "b", "c"))
+    verdict = judge(three, scores, "any", witness=False)
+    assert np.flatnonzero(verdict.flag & (s.max(1) > 1)).tolist() == [100, 150]
+    assert verdict.score[150] == pytest.approx(1.2) and verdict.score[50] < 1
+    assert judge(three, scores, "a", witness=False).flag[50], "who asks about one metric is told of it"
+
+
+@pytest.mark.parametrize(("step_s", "flagged"), [(60, [99, 100, 101, 102, 103]), (3600, [100, 101, 102])])
+def test_run_begins_and_ends_with_a_point_outside_its_band(step_s: int, flagged: list[int]):
+    """A scale of several points is over the line before and after what it saw: at coarse steps for days."""
+    values = quiet()
+    values[100:103] = [200.0, 104.0, 200.0]
+    s = np.full(LONG, 0.2)
+    s[96:107] = 3.0
+    judged = judge(series(values, step_s=step_s), scores_of(s), "m0")
+    assert np.flatnonzero(judged.flag).tolist() == flagged
+    assert np.flatnonzero(judged.carried).tolist() == [i for i in flagged if i not in (100, 102)]
+
+
 def test_band_is_never_below_zero_for_a_metric_that_cannot_be():
     s = np.full(LONG, 0.3)
     scores = scores_of(s, expected=2.0)

@@ -8,12 +8,15 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
+from export.onnx_file import export
 from export.parity import torch_scores
 from outliers.errors import TooLittleData, TrainingError
+from outliers.infer.judge import judge
+from outliers.infer.model import Model
 from outliers.series import Series
 from outliers.train.build import build
 from outliers.train.fit import FitSettings, fit, read_weights
-from tests.train.models import QUICK, fitted
+from tests.train.models import QUICK, fitted, meta_of
 from tests.train.sensors import part, sensor, with_values
 
 pytestmark = pytest.mark.trainer
@@ -101,6 +104,28 @@ def test_attack_in_the_training_data_is_still_seen_when_it_returns(metrics: int)
     values[288:360] *= 10
     scores = torch_scores(model, with_values(day, values), 1.25, "whole").score
     assert (scores[288:360].max(axis=1) >= 1).mean() >= 0.95
+
+
+@pytest.mark.parametrize("asked", ["bytes", "any"])
+@pytest.mark.parametrize(("granularity", "days"), [("PT1M", 7), ("PT15M", 28), ("PT1H", 56)])
+def test_one_bucket_of_an_attack_is_flagged_at_every_step(granularity: str, days: int, asked: str) -> None:
+    """Also where the past holds some, an hour long each: at coarse steps they must not become what is usual."""
+    s = sensor(granularity, days, metrics=11, seed=8)
+    values = s.values.copy()
+    hour = max(3600 // s.step_s, 1)
+    for start in np.linspace(0.05, 0.95, 14):
+        at = int(len(values) * start)
+        values[at : at + hour] *= 3.5
+    past = with_values(s, values)
+    learned = fit({granularity: past}, QUICK)
+    model = Model.load(export(learned, meta_of(learned)))
+    later = sensor(granularity, 400 * s.step_s / 86_400, metrics=11, seed=9, start_s=int(s.timestamps[-1]) + s.step_s)
+    for factor in (10.0, 0.0):
+        attacked = later.values.copy()
+        attacked[300] *= factor
+        query = with_values(later, attacked)
+        flag = judge(query, model.score(query), asked).flag
+        assert flag[300] and flag.sum() <= 3, factor
 
 
 def test_new_level_is_no_anomaly_after_a_day_and_a_retraining() -> None:
