@@ -143,7 +143,7 @@ def test_metric_that_alone_deviates_stands_out_of_its_companions():
 )
 @pytest.mark.parametrize("mode", ["whole", "causal"])
 def test_excursion_flags_nothing_around_it(step_s: int, length: int, factor: float, mode: str):
-    """What has left its level bends no expectation of what is around it; live, if it is shorter than half the window."""
+    """What has left its level bends no expectation around it; live, if it is shorter than half the window."""
     most = length + 6 if mode == "whole" or length < 15 else 2 * length
     for seed in range(3):
         values = traffic(1440, step_s=step_s, seed=seed, day=0.0 if step_s == 3600 else 0.4)
