@@ -21,7 +21,7 @@ from outliers.series import Series
 from outliers.train import calibrate
 from outliers.train.fit import Fitted
 
-WORSE = 2.0  # times the error of what it is compared with
+WORSE, WORSE_DAYS = 1.5, 1.0  # times the error of what it is compared with, and so much more over the days of its past
 ALARMS_TIMES, ALARMS_MORE = 4.0, 5  # the most in days: so many times the stated rate, and a handful
 MOST_FLAGGED = 0.25  # share of points: one alarm that never ends is one alarm
 FOUND_SHARE = 0.5
@@ -115,7 +115,8 @@ def _judge_granularity(
     if old is not None:
         known["the served model"] = _error(values, old.expected[trial.first :], *units)
     better = min(known, key=lambda name: known[name])
-    if error > WORSE * known[better] + 1e-6:
+    days = fitted.points[trial.series.granularity] * trial.series.step_s / 86_400
+    if error > (WORSE + WORSE_DAYS / days) * known[better] + 1e-6:
         reasons.append(
             f"its expected values are {error / max(known[better], 1e-9):.1f} times as far off as those of {better}"
         )
