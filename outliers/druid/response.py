@@ -139,7 +139,8 @@ def with_derived(parsed: Parsed, metrics: Iterable[str] = DERIVED) -> Parsed:
 def with_lead_in(asked: Parsed, lead: Parsed, points: int = POINTS) -> tuple[Parsed, int]:
     """Put `lead` before `asked` on one grid of the asked granularity: the joined rows, and the first asked bucket.
 
-    `row_position`, `timestamps`, `missing`, `unusable` and `ends_early_s` stay those of the asked rows; metrics are the asked ones.
+    `row_position`, `timestamps`, `missing`, `unusable` and `ends_early_s` stay those of the asked rows; metrics are the
+    asked ones.
     Buckets of `lead` from the first asked one on are left out.
     """
     first_s = asked.series.timestamps[:1]

@@ -260,6 +260,18 @@ def test_an_interval_that_reaches_into_the_future_is_no_outage(of_data: Asking):
     query = flow_query("2026-05-01T00:00:00Z", "2026-05-01T02:40:00Z")
     answer = of_data(query=query, data=rows(values))
     assert answer["anomalies"] == [] and all(row["unfinished"] for row in answer["prediction"][-60:])
+    assert answer["warnings"] == []
+
+
+def test_rows_later_than_the_clock_are_said(of_data: Asking):
+    values = wave(100) + [1.0] * 20
+    of_data.now_s = 1777593600 + 100 * 60 + 1  # the last 19 rows begin later
+    answer = of_data(data=rows(values))
+    said = "rows are later than this node's clock: unfinished, and not judged unless already above the band."
+    assert answer["warnings"] == [f"19 {said}"]
+    assert all(row["unfinished"] and row["score"] is None for row in answer["prediction"][-19:])
+    late = of_data(data=rows(values), judge_from="2026-05-01T01:57:00Z")
+    assert late["warnings"][0] == f"3 {said}"
 
 
 def test_partial_buckets_at_the_ends_are_predicted_and_not_judged(of_recorded: Asking):
