@@ -101,7 +101,8 @@ def calculate(
     asked = query
     if choice.model is not None:
         asked = with_model_needs(query, choice.model.meta.aggregations, choice.model.meta.post_aggregations)
-    key = _cache_key(asked, choice, settings, context)
+    # A kept answer says nothing of this request's own fields.
+    key = None if request.ignored else _cache_key(asked, choice, settings, context)
     answer = context.cache.get(key) if key is not None else None
     if answer is not None:
         context.told.cache("hit")
@@ -245,7 +246,12 @@ def _nothing_to_judge(gathered: Gathered, metric: Optional[str], choice: Choice,
     """Tell whether no row holds any value that is asked about, and say why."""
     series, unknown = gathered.parsed.series, buckets_of(gathered).unknown
     if gathered.times.first_known and gathered.times.first_s is None:
-        warnings.append("Nothing in Druid matches the query's filter.")
+        source = gathered.times.empty_source
+        warnings.append(
+            "Nothing in Druid matches the query's filter."
+            if source is None
+            else f"Druid has no data of the data source {source!r}."
+        )
         return True
     if not len(gathered.rows):
         warnings.append("There are no rows, so there is nothing to judge.")
