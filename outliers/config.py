@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,7 +272,7 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
 
     path: the file (`--config`); else `$OUTLIERS_CONFIG`, else the first of SEARCHED_FILES that is there, else none.
     role: "executor" or "trainer": a wrong value that this role does not use is a warning; None checks all.
-    Raises ConfigError, one sentence for each wrong value, with section, key, value and what is expected.
+    Raises ConfigError, its `args` one sentence for each wrong value, with section, key, value and what is expected.
     """
     file = _find(path, environ)
     written, warnings = written_in(file, SETTINGS)
@@ -291,7 +292,7 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
             else:
                 warnings.append(f"{error}; not used here")
     if wrong:
-        raise ConfigError("; ".join(wrong))
+        raise ConfigError(*wrong)
     groups = {group: cls(**values[group]) for group, cls in GROUPS.items()}
     groups["store"] = _resolved_store(groups["store"], groups["aws"], values["store"], environ)
     return Config(**groups, file=file, warnings=tuple(warnings), origins=origins)
@@ -341,7 +342,8 @@ def _read(entry: Setting, text: str) -> Any:
         return entry.read(text)
     except ValueError as error:
         shown = "(hidden)" if entry.secret else text
-        raise ConfigError(f"[{entry.section}] {entry.key} = {shown} must be {error}") from None
+        hint = ": a comment needs a line of its own" if re.search(r"\s[;#]", text) else ""
+        raise ConfigError(f"[{entry.section}] {entry.key} = {shown} must be {error}{hint}") from None
 
 
 def _resolved_store(store: Store, aws: Aws, given: Mapping[str, Any], environ: Mapping[str, str]) -> Store:

@@ -34,7 +34,10 @@ class OutliersError(Exception):
 
 
 class ConfigError(OutliersError):
-    pass
+    """Takes one sentence for each thing that is wrong; `args` are those sentences."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 class InvalidRequest(OutliersError):

@@ -242,7 +242,7 @@ class Granularity:
             name = value.strip().lower()
             kind, fields = (name, {}) if name in ("all", "none") else ("period", {"period": _SIMPLE.get(name)})
             if name not in _SIMPLE and kind == "period":
-                raise Unservable(f"the granularity {value!r} is not one that Druid knows")
+                raise Unservable(f"the granularity {value!r} is not one that Druid knows{_spelt_otherwise(name)}")
         elif isinstance(value, Mapping):
             kind = str(value.get("type", "")).lower()
             fields = {str(key): field for key, field in value.items()}
@@ -298,6 +298,17 @@ class Granularity:
             first, last = (b // 1000 - self.grid.anchor_s for b in (min(bounds), max(bounds) - 1))
             return last // self.step_s - first // self.step_s + 1
         return (max(bounds) - min(bounds)) // (self.step_s * 1000) + 2
+
+
+def _spelt_otherwise(name: str) -> str:
+    """How Druid wants an ISO period that stands as plain text, as a hint behind a sentence; "" where it is none."""
+    period = name.upper()
+    try:
+        _of_period({"period": period})
+    except (ValueError, Unservable):
+        return ""
+    simple = next((f"{simple!r} or " for simple, same in _SIMPLE.items() if same == period), "")
+    return f': write {simple}{{"type": "period", "period": "{period}"}}'
 
 
 def _of_period(fields: Mapping[str, Any]) -> Granularity:

@@ -207,6 +207,14 @@ def test_all_wrong_values_are_told_at_once(tmp_path: Path) -> None:
         load(tmp_path, "[Druid]\ntimeout_s=x\n[Redis]\nrd_port=y\n")
 
 
+def test_a_comment_behind_a_value_is_one_error_that_says_where_comments_go(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "[Druid]\ntimeout_s = 5 ; seconds\n[Redis]\nrd_port = y\n")
+    first, second = caught.value.args
+    assert first == ("[Druid] timeout_s = 5 ; seconds must be a number above 0: a comment needs a line of its own")
+    assert second.startswith("[Redis] rd_port = y must be a whole number") and "comment" not in second
+
+
 def test_role_checks_only_what_it_uses(tmp_path: Path) -> None:
     text = "[Redis]\nrd_port=y\n"
     config = load(tmp_path, text, role="executor")

@@ -45,6 +45,13 @@ def test_route_is_documented(path: str) -> None:
     assert re.search(rf"^\| `(GET|POST) {re.escape(path)}`", README, re.MULTILINE)
 
 
+def test_every_field_of_a_point_is_documented() -> None:
+    schemas = document(with_token=False)["components"]["schemas"]
+    fields = {*schemas["Prediction"]["properties"], *schemas["Anomaly"]["properties"]}
+    table = re.search(r"^\| field of a point.*?\n\n", README, re.DOTALL | re.MULTILINE)
+    assert table and fields <= set(re.findall(r"`(\w+)`", table.group(0)))
+
+
 def test_make_targets_of_the_documents_exist() -> None:
     makefiles = [ROOT / "Makefile", *sorted((ROOT / "make").glob("*.mk"))]
     targets = set(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_granularity_all_and_none_are_refused_with_a_reason(value: Any) -> None:
 )
 def test_granularity_that_druid_refuses_is_refused(value: Any) -> None:
     with pytest.raises(Unservable, match="granularity"):
+        Granularity.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("PT8H", """knows: write 'eight_hour' or {"type": "period", "period": "PT8H"}"""),
+        ("pt2m", """knows: write {"type": "period", "period": "PT2M"}"""),
+        ("fortnight", "knows"),
+        ("PT0.5S", "knows"),
+    ],
+)
+def test_granularity_that_is_a_plain_period_is_refused_with_its_other_spelling(value: str, hint: str) -> None:
+    with pytest.raises(Unservable, match=re.escape(hint) + "$"):
         Granularity.parse(value)
 
 

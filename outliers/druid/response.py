@@ -21,6 +21,7 @@ from outliers.series import Granularity, Interval, Series, distinct, parse_inter
 from outliers.times import DAY_S, instant_text, instants_ms
 
 POINTS = 50_000  # default bound on the buckets of one grid
+LARGEST = float(np.finfo(np.float32).max)  # models compute in float32
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Parsed:
     partial: bool [T], the asked interval holds only a part of the bucket.
     counts: bool [M], the metric counts: it is 0 where the bucket is empty (rates per second of a count too).
     missing: int64 [M], rows whose bucket is not empty but without this value.
+    unusable: int64 [M], rows whose value is no number, or beyond LARGEST: missing too, not counted there.
     ends_early_s: end of the last row's bucket where the asked interval goes on after it, else None.
     warnings: sentences.
     """
@@ -51,6 +53,7 @@ class Parsed:
     partial: NDArray[np.bool_]
     counts: NDArray[np.bool_]
     missing: NDArray[np.int64]
+    unusable: NDArray[np.int64]
     ends_early_s: Optional[int]
     warnings: tuple[str, ...]
 
@@ -63,7 +66,7 @@ class Parsed:
 class _Rows(NamedTuple):
     texts: tuple[str, ...]
     at_s: NDArray[np.int64]  # [R]
-    values: NDArray[np.float64]  # [R, M]
+    values: NDArray[np.float64]  # [R, M], infinite where there is something that is no number
     metrics: tuple[str, ...]
 
 
@@ -97,6 +100,9 @@ def parse_rows(
     present = row_of >= 0
     counts, rates = counting_of(query, read.metrics)
     is_empty = _fill_empty(series.values, present, counts, rates, empty, _sums(query, read.metrics))
+    unusable = np.abs(series.values) > LARGEST
+    series.values[unusable] = np.nan
+    with_events = (present & ~is_empty)[:, None]
     ends_s = granularity.ends(starts_s)
     return Parsed(
         series=series,
@@ -108,7 +114,8 @@ def parse_rows(
         empty=is_empty,
         partial=_partial(starts_s, ends_s, intervals),
         counts=counts | rates,
-        missing=(np.isnan(series.values) & (present & ~is_empty)[:, None]).sum(axis=0),
+        missing=(np.isnan(series.values) & ~unusable & with_events).sum(axis=0),
+        unusable=(unusable & with_events).sum(axis=0),
         ends_early_s=_ends_early(ends_s, intervals, query),
         warnings=tuple(warnings),
     )
@@ -125,13 +132,15 @@ def with_derived(parsed: Parsed, metrics: Iterable[str] = DERIVED) -> Parsed:
         series=series,
         counts=np.concatenate([parsed.counts, rates]),
         missing=np.concatenate([parsed.missing, (new & (parsed.present & ~parsed.empty)[:, None]).sum(axis=0)]),
+        unusable=np.concatenate([parsed.unusable, np.zeros(len(added), np.int64)]),
     )
 
 
 def with_lead_in(asked: Parsed, lead: Parsed, points: int = POINTS) -> tuple[Parsed, int]:
     """Put `lead` before `asked` on one grid of the asked granularity: the joined rows, and the first asked bucket.
 
-    `row_position`, `timestamps`, `missing` and `ends_early_s` stay those of the asked rows; metrics are the asked ones.
+    `row_position`, `timestamps`, `missing`, `unusable` and `ends_early_s` stay those of the asked rows; metrics are the
+    asked ones.
     Buckets of `lead` from the first asked one on are left out.
     """
     first_s = asked.series.timestamps[:1]
@@ -240,24 +249,25 @@ def output_name(aggregation: Any) -> Optional[str]:
 
 
 def _matrix(cells: list[Any], rows: int, metrics: int) -> NDArray[np.float64]:
-    """float64 [R, M]; what is no finite number is NaN."""
+    """float64 [R, M]; NaN where there is nothing, infinite where there is something that is no number."""
     if not set(map(type, cells)) <= {int, float, type(None)}:
         cells = [_number(cell) for cell in cells]
     try:
         flat = np.array(cells, np.float64)  # None becomes NaN
     except OverflowError:  # an integer that no float64 holds
         flat = np.array([_number(cell) for cell in cells], np.float64)
-    flat[~np.isfinite(flat)] = np.nan
     return flat.reshape(rows, metrics)
 
 
 def _number(cell: Any) -> float:
-    if isinstance(cell, bool) or not isinstance(cell, (int, float, str)):
+    if cell is None:
         return np.nan
+    if isinstance(cell, bool) or not isinstance(cell, (int, float, str)):
+        return np.inf
     try:
         return float(cell)
     except (ValueError, OverflowError):
-        return np.nan
+        return np.inf
 
 
 # Commonest gaps in days that betray a calendar: months, quarters and years have no one length.

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
@@ -39,6 +40,7 @@ RETRY_AFTER_S = 2
 PAGE_POLICY = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 OPEN_ROUTES = frozenset({"health", "ready", "metrics", "openapi", "page"})
 OLD_DIALECT = "/api/v1/outliers"
+OLD_STATUS = {400: 200, 422: 200, 500: 200}  # it tells all other errors by their code
 _log = logging.getLogger(__name__)
 
 
@@ -115,7 +117,16 @@ def _add_routes(app: Flask, config: Config, parts: Parts) -> None:
 def _calculate(config: Config, parts: Parts, must_exist: bool, list_name: str) -> Response:
     question = payload.read_body(request.get_data(cache=False), _mimetype())
     answer = parts.calculate(question, must_exist, g.started_s + config.server.request_timeout_s)
-    return Response(as_json(answer, list_name), content_type=JSON)
+    body, model = as_json(answer, list_name), answer.model
+    _log.info(
+        "%s 200: %.100s, %d points, %d anomalies",
+        request.path,
+        answer.metric,
+        len(answer.rows),
+        np.count_nonzero(answer.rows.flag),
+        extra={"model": f"{model.name}/{model.version}" if model.name else model.kind, "ms": _ms()},
+    )
+    return Response(body, content_type=JSON)
 
 
 def _mimetype() -> str:
@@ -140,7 +151,7 @@ def _begin(config: Config, parts: Parts) -> Response | None:
         scheme, _, token = sent.partition(" ")
         right = hmac.compare_digest(token.strip().encode(), config.server.token.encode())
         if scheme.lower() != "bearer" or not right:
-            refused = _error(401, "A valid token is needed: send the header 'Authorization: Bearer <token>'.")
+            refused = _refused(401, "A valid token is needed: send the header 'Authorization: Bearer <token>'.")
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
     return None
@@ -161,18 +172,16 @@ def _own_error(parts: Parts, error: OutliersError) -> Response:
     """Tell an error of this project: its sentence holds no internals. Codes per class; the old dialect has its own."""
     parts.metrics.errors.labels(type(error).__name__).inc()
     if isinstance(error, Overloaded):
-        response = _error(503, str(error))
+        response = _refused(503, str(error), logging.WARNING)
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response
     if isinstance(error, InvalidRequest):
-        status = 400
-    elif isinstance(error, Unservable):
-        status = 422
-    else:
-        status = 500
-        level = logging.WARNING if isinstance(error, DruidError) else logging.ERROR
-        _log.log(level, "%s: %s", type(error).__name__, error, exc_info=level == logging.ERROR)
-    return _error(200 if request.path == OLD_DIALECT else status, str(error))
+        return _refused(400, str(error))
+    if isinstance(error, Unservable):
+        return _refused(422, str(error))
+    if isinstance(error, DruidError):
+        return _refused(500, str(error), logging.WARNING)
+    return _refused(500, str(error), logging.ERROR, error)
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -182,7 +191,7 @@ def _http_error(error: HTTPException) -> Response:
         413: f"The body is larger than the {current_app.config['MAX_CONTENT_LENGTH'] // 1024} KB allowed here.",
     }
     status = error.code or 500
-    response = _error(status, texts.get(status, error.description or error.name))
+    response = _refused(status, texts.get(status, error.description or error.name))
     for name, value in error.get_headers():
         if name.lower() in ("allow", "location"):
             response.headers[name] = value
@@ -193,8 +202,18 @@ def _unexpected(parts: Parts, error: Exception) -> Response:
     """A mistake of ours: the traceback goes to the log, here and only here."""
     parts.metrics.errors.labels(type(error).__name__).inc()
     _log.error("unexpected: %s", error, exc_info=error)
-    text = "Something failed here while answering; the log of this service has the details."
-    return _error(200 if request.path == OLD_DIALECT else 500, text)
+    return _error(500, "Something failed here while answering; the log of this service has the details.")
+
+
+def _refused(status: int, text: str, level: int = logging.INFO, error: Exception | None = None) -> Response:
+    """Tell an error to the caller and to the log."""
+    said = (request.path[:100], status, text[:500])
+    _log.log(level, "%s %d: %s", *said, exc_info=error, extra={"ms": _ms()})
+    return _error(status, text)
+
+
+def _ms() -> float:
+    return (time.monotonic() - g.started_s) * 1000
 
 
 def _error(status: int, text: str) -> Response:
@@ -202,6 +221,8 @@ def _error(status: int, text: str) -> Response:
     sentence = f"{text[:1].upper()}{text[1:].rstrip('.')}."
     if request.path == ips.ROUTE:  # as the deployed service does there
         return _json({"error": sentence}, status)
+    if request.path == OLD_DIALECT:
+        status = OLD_STATUS.get(status, status)
     return _json({"status": "error", "msg": sentence}, status)
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outliers.config import Config
 from outliers.druid.client import Druid
 from outliers.druid.query import bound, canonical_text, checked, data_sources_of, names_of, with_model_needs
+from outliers.druid.response import LARGEST
 from outliers.errors import Unservable
 from outliers.infer import baseline
 from outliers.infer.cache import Models
@@ -99,7 +101,8 @@ def calculate(
     asked = query
     if choice.model is not None:
         asked = with_model_needs(query, choice.model.meta.aggregations, choice.model.meta.post_aggregations)
-    key = _cache_key(asked, choice, settings, context)
+    # A kept answer says nothing of this request's own fields.
+    key = None if request.ignored else _cache_key(asked, choice, settings, context)
     answer = context.cache.get(key) if key is not None else None
     if answer is not None:
         context.told.cache("hit")
@@ -202,6 +205,7 @@ def _answer(
     if len(gathered.rows):
         _check_metric(settings.metric, [*own, *named], choice)
     metric = settings.metric or _default_metric(own, choice, context.config)
+    warnings += _unusable_warnings(gathered, metric)
     if _nothing_to_judge(gathered, metric, choice, warnings):
         rows, model = Rows.none(), _model_unused(choice, settings, parsed.series.granularity, context.config)
     else:
@@ -242,7 +246,12 @@ def _nothing_to_judge(gathered: Gathered, metric: Optional[str], choice: Choice,
     """Tell whether no row holds any value that is asked about, and say why."""
     series, unknown = gathered.parsed.series, buckets_of(gathered).unknown
     if gathered.times.first_known and gathered.times.first_s is None:
-        warnings.append("Nothing in Druid matches the query's filter.")
+        source = gathered.times.empty_source
+        warnings.append(
+            "Nothing in Druid matches the query's filter."
+            if source is None
+            else f"Druid has no data of the data source {source!r}."
+        )
         return True
     if not len(gathered.rows):
         warnings.append("There are no rows, so there is nothing to judge.")
@@ -272,15 +281,24 @@ def _model_unused(choice: Choice, settings: _Settings, granularity: str, config:
     return ModelUsed(meta.name, meta.version, "autoencoder", line)
 
 
-def _missing_warnings(gathered: Gathered, metric: str) -> list[str]:
-    parsed = gathered.parsed
-    if metric == ANY:
-        count = int(parsed.missing.max(initial=0))
-    elif metric in parsed.series.metrics:
-        count = int(parsed.missing[parsed.series.column(metric)])
-    else:
-        return []
+def _unusable_warnings(gathered: Gathered, metric: Optional[str]) -> list[str]:
+    count, of = _rows_counted(gathered, metric, gathered.parsed.unusable)
     if not count:
         return []
-    what = "a value" if metric == ANY else f"a value of {metric!r}"
-    return [f"{count} {'row is' if count == 1 else 'rows are'} without {what}: missing, not judged."]
+    what = f"1 value{of} is" if count == 1 else f"{count} values{of} are"
+    return [f"{what} no number, or beyond {LARGEST:.1e}: missing, not judged."]
+
+
+def _missing_warnings(gathered: Gathered, metric: str) -> list[str]:
+    count, of = _rows_counted(gathered, metric, gathered.parsed.missing)
+    if not count:
+        return []
+    return [f"{count} {'row is' if count == 1 else 'rows are'} without a value{of}: missing, not judged."]
+
+
+def _rows_counted(gathered: Gathered, metric: Optional[str], counts: NDArray[np.int64]) -> tuple[int, str]:
+    """Of counts by metric [M] the one that is asked about, and what it is of, in words."""
+    metrics = gathered.parsed.series.metrics
+    if metric == ANY:
+        return int(counts.max(initial=0)), ""
+    return (int(counts[metrics.index(metric)]), f" of {metric!r}") if metric in metrics else (0, "")

@@ -26,12 +26,14 @@ class Times(NamedTuple):
     """What Druid knows of time.
 
     newest_s: of the newest event of any sensor, None = unknown. first_known: Druid said when the first event under the
-    query's own filter was. first_s: that time, None = there is no event at all.
+    query's own filter was. first_s: that time, None = there is no event at all. empty_source: the data source, where
+    it holds no event of any filter.
     """
 
     newest_s: Optional[float] = None
     first_known: bool = False
     first_s: Optional[float] = None
+    empty_source: Optional[str] = None
 
 
 class Fetcher:
@@ -118,7 +120,9 @@ class Fetcher:
         if source is None or query.get("virtualColumns"):
             return Times(newest_s)  # no time boundary can be asked for those
         try:
-            return Times(newest_s, True, self._druid.first_event(source, query.get("filter")))
+            first_s = self._druid.first_event(source, query.get("filter"))
+            empty = newest_s is None and first_s is None and self._druid.first_event(source) is None
+            return Times(newest_s, True, first_s, source if empty else None)
         except OutliersError:  # the client has logged it; without it nothing is taken for not there yet
             return Times(newest_s)
 

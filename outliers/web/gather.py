@@ -68,17 +68,28 @@ def given(rows: list[Any], query: Optional[Mapping[str, Any]], judge_from: Optio
             raise InvalidRequest(f"'judge_from' is no ISO time: {error}") from error
         first_asked = int(np.searchsorted(parsed.series.timestamps, from_s))
         positions = positions[parsed.row_position >= first_asked]
+    now_s = source.clock()
     return Gathered(
         parsed=parsed,
         rows=positions,
         first_asked=first_asked,
         lead_in=None,
         lead_in_outcome="none",
-        complete_until_s=source.clock() - config.druid.settle_s,
+        complete_until_s=now_s - config.druid.settle_s,
         times=Times(),
         unloaded=np.zeros(len(parsed.series), bool),
-        warnings=parsed.warnings,
+        warnings=(*parsed.warnings, *_ahead_warnings(parsed, positions, now_s)),
     )
+
+
+def _ahead_warnings(parsed: Parsed, positions: NDArray[np.int64], now_s: float) -> list[str]:
+    """Say how many of the caller's rows hold events that the clock has not come to; empty rows may well be ahead."""
+    ahead = (parsed.series.timestamps > now_s) & ~parsed.empty & np.isfinite(parsed.series.values).any(axis=1)
+    count = int(ahead[parsed.row_position[positions]].sum())
+    if not count:
+        return []
+    what = "1 row is" if count == 1 else f"{count} rows are"
+    return [f"{what} later than this node's clock: unfinished, and not judged unless already above the band."]
 
 
 def ask(query: Mapping[str, Any], lead_in: str, deadline_s: float, source: Source) -> Gathered:

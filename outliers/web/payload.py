@@ -67,6 +67,8 @@ def from_fields(fields: Mapping[str, Any]) -> Request:
     query = _document(fields.get("query"), "query", dict, "an object")
     data = _document(fields.get("data"), "data", list, "a list of rows")
     if query is None and data is None:
+        if "queryType" in fields:
+            raise InvalidRequest('The body is a bare Druid query: send it as {"query": …}.')
         raise InvalidRequest("There is neither a query nor data in the request: send 'query', 'data' or both.")
     mode = _text(fields.get("mode"), "mode")
     if mode is not None and mode not in MODES:

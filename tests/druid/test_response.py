@@ -184,11 +184,20 @@ def test_no_rows_are_an_empty_series_with_the_metrics_of_the_query() -> None:
     assert len(parse_rows([]).series) == 0
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "x", True, False, None, [], {}, 10**400])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "x", True, False, None, [], {}, 1e300, 10**400])
 def test_what_is_no_finite_number_is_missing(value: Any) -> None:
     parsed = parse_rows(rows([1.0, value, 3], metric="cpu"))
     assert column(parsed, "cpu") == [1.0, None, 3.0]
-    assert parsed.missing.tolist() == [1]
+    nothing = value in (None, "NaN")
+    assert (parsed.missing.tolist(), parsed.unusable.tolist()) == ([int(nothing)], [int(not nothing)])
+
+
+@pytest.mark.parametrize("value", ["abc", "Infinity", True, [], 1e300, 10**400])
+def test_a_count_that_is_no_number_is_not_an_empty_bucket(value: Any) -> None:
+    for mode in ("auto", "zero"):
+        parsed = parse_rows(rows([5, value, 0, None]), empty=mode)
+        assert column(parsed, "bytes") == [5.0, None, 0.0, 0.0]
+        assert (parsed.empty.tolist(), parsed.unusable.tolist()) == ([False, False, True, True], [1])
 
 
 def test_numbers_written_as_texts_are_numbers() -> None:

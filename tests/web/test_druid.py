@@ -192,6 +192,23 @@ def test_an_answer_about_a_closed_interval_is_kept_for_a_moment(simulator: Simul
     assert asking(query=flow_query(*HOUR), mode="causal")["mode"] == "causal"
 
 
+def test_a_kept_answer_takes_no_warning_about_a_request(simulator: Simulator, models):
+    asking = Asking(config_for(simulator.url), models, NOW)
+    first = asking(query=flow_query(*HOUR))
+    misspelt = asking(query=flow_query(*HOUR), metirc="bytes")
+    assert misspelt["warnings"] == ["The field 'metirc' is not known and was ignored."]
+    assert asking(query=flow_query(*HOUR)) == first and first["warnings"] == []
+
+
+def test_a_data_source_without_any_event_is_named(simulator: Simulator, no_models):
+    asking = Asking(config_for(simulator.url), no_models, NOW)
+    for sensor in ("hq-madrid", None):
+        answer = asking(query=flow_query(*HOUR, sensor=sensor, dataSource="rb_flo"))
+        assert "Druid has no data of the data source 'rb_flo'." in answer["warnings"]
+    answer = asking(query=flow_query(*HOUR, sensor="nobody"))
+    assert "Nothing in Druid matches the query's filter." in answer["warnings"]
+
+
 def test_an_answer_about_an_open_interval_is_not_kept(simulator: Simulator, models):
     asking = Asking(config_for(simulator.url), models, NOW)
     query = flow_query("2026-05-28T19:00:00Z", "2026-05-28T20:00:00Z")

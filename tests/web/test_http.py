@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -92,6 +93,39 @@ def test_errors_of_the_old_dialect_are_answered_with_200_but_for_some(executor: 
 def test_an_unknown_model_is_no_error_in_the_old_dialect(executor: Executor):
     answer = requests.post(f"{executor.url}/api/v1/outliers", json={"data": SIMPLE, "model": "no-such"}).json()
     assert answer["status"] == "success" and "no-such" in answer["model"]["reason"]
+
+
+@pytest.mark.parametrize("path", ["/calculate", "/api/v1/outliers"])
+def test_each_question_is_one_line_of_the_log(executor: Executor, path: str):
+    query = {"query": flow_query(*HOUR)}
+    sent = {
+        "answered": query,
+        "without": {"data": SIMPLE},
+        "refused": {**query, "metric": "no-such"},
+        "malformed": {"k": 0, **query},
+    }
+    for name, fields in sent.items():
+        requests.post(executor.url + path, json=fields, headers={"X-Request-Id": f"{name}{path}"})
+    lines = {name: [x for x in executor.log.read_text().splitlines() if f"request={name}{path} " in x] for name in sent}
+    assert [len(found) for found in lines.values()] == [1, 1, 1, 1]
+    told = [found[0] for found in lines.values()]
+    assert all("level=info" in line and re.search(r" ms=\d+\.\d ", line) for line in told)
+    assert f'msg="{path} 200: bytes, 60 points, 0 anomalies"' in told[0] and f" model={SENSOR}/2" in told[0]
+    assert f'msg="{path} 200: bytes, 60 points' in told[1] and " model=baseline " in told[1]
+    assert f"{path} 422: The metric 'no-such' is neither" in told[2] and f"{path} 400: 'k' must be" in told[3]
+
+
+def test_a_druid_that_fails_is_one_warning(executor: Executor, simulator: Simulator):
+    simulator.faults.status = 500
+    try:
+        query = flow_query("2026-05-27T10:00:00Z", "2026-05-27T11:00:00Z")
+        answer = requests.post(f"{executor.url}/calculate", json={"query": query}, headers={"X-Request-Id": "failing"})
+    finally:
+        simulator.faults.clear()
+    assert answer.status_code == 500
+    told = [line for line in executor.log.read_text().splitlines() if "request=failing " in line]
+    said = [line for line in told if "logger=outliers.web.app " in line]
+    assert len(said) == 1 and "level=warning" in said[0] and "/calculate 500: Druid" in said[0]
 
 
 def test_other_routes_and_methods_are_told_in_json(executor: Executor):

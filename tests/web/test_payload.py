@@ -73,6 +73,7 @@ def test_any_form_body_is_read_or_refused(body: bytes):
     [
         ({}, "neither a query nor data"),
         ({"query": ""}, "neither a query nor data"),
+        (QUERY, 'bare Druid query: send it as {"query": …}'),
         ({"query": "***"}, "'query' is not base64"),
         ({"query": json.dumps(QUERY)}, "looks like JSON"),
         ({"query": "aaaaa"}, "cut off"),

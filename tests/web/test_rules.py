@@ -216,7 +216,24 @@ def test_infinity_and_other_strings_are_missing(of_recorded: Asking, of_data: As
     answer = of_data(data=data)
     assert [row["score"] is None for row in answer["prediction"][50:58]] == [True] * 8
     assert all(row["forecast"] is not None for row in answer["prediction"])
-    assert "8 rows are without a value of 'value': missing, not judged." in answer["warnings"]
+    assert "2 rows are without a value of 'value': missing, not judged." in answer["warnings"]
+    assert "6 values of 'value' are no number, or beyond 3.4e+38: missing, not judged." in answer["warnings"]
+
+
+@pytest.mark.parametrize("value", ["abc", 1e300])
+def test_a_count_that_is_no_number_is_missing_and_harms_no_other_point(of_data: Asking, value: object):
+    """It was taken for an empty bucket, 0, and flagged; 1e300 left most other points without a score."""
+    values: list = wave(600)
+    values[300] = value
+    for metric in ("bytes", "any"):
+        answer = of_data(data=rows(values), metric=metric)
+        assert [i for i, row in enumerate(answer["prediction"]) if row["score"] is None] == [300]
+        assert answer["prediction"][300]["actual"] is None and answer["prediction"][300]["forecast"] > 500
+        assert "2026-05-01T05:00:00.000Z" not in [row["timestamp"] for row in answer["anomalies"]]
+        of = "" if metric == "any" else " of 'bytes'"
+        assert answer["warnings"] == [f"1 value{of} is no number, or beyond 3.4e+38: missing, not judged."]
+    answer = of_data(data=rows([value] * 30))
+    assert answer["prediction"] == [] and "30 values of 'bytes' are no number" in answer["warnings"][0]
 
 
 def test_a_bucket_that_is_not_complete_is_predicted_and_not_judged(of_data: Asking):
@@ -245,6 +262,18 @@ def test_an_interval_that_reaches_into_the_future_is_no_outage(of_data: Asking):
     query = flow_query("2026-05-01T00:00:00Z", "2026-05-01T02:40:00Z")
     answer = of_data(query=query, data=rows(values))
     assert answer["anomalies"] == [] and all(row["unfinished"] for row in answer["prediction"][-60:])
+    assert answer["warnings"] == []
+
+
+def test_rows_later_than_the_clock_are_said(of_data: Asking):
+    values = wave(100) + [1.0] * 20
+    of_data.now_s = 1777593600 + 100 * 60 + 1  # the last 19 rows begin later
+    answer = of_data(data=rows(values))
+    said = "rows are later than this node's clock: unfinished, and not judged unless already above the band."
+    assert answer["warnings"] == [f"19 {said}"]
+    assert all(row["unfinished"] and row["score"] is None for row in answer["prediction"][-19:])
+    late = of_data(data=rows(values), judge_from="2026-05-01T01:57:00Z")
+    assert late["warnings"][0] == f"3 {said}"
 
 
 def test_partial_buckets_at_the_ends_are_predicted_and_not_judged(of_recorded: Asking):
@@ -293,7 +322,7 @@ def test_all_missing_is_success_with_a_warning(of_data: Asking):
     assert answer["warnings"] == ["All values of 'value' are missing."]
 
 
-@pytest.mark.parametrize("values", [[0.0] * 300, [7.0] * 300, [1e300] * 50, [-5.0] * 100, [1e-300] * 40, [2**70] * 30])
+@pytest.mark.parametrize("values", [[0.0] * 300, [7.0] * 300, [3e38] * 50, [-5.0] * 100, [1e-300] * 40, [2**70] * 30])
 def test_numbers_on_the_wire_are_finite_or_null(of_data: Asking, values: list):
     answer = of_data(data=rows(values))
     assert len(answer["prediction"]) == len(values)  # json.loads in Asking would have read NaN; the next line would not
