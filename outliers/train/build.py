@@ -58,7 +58,7 @@ def build(
         first = fit(early, settings, progress=lambda part, text: tell(0.55 * part, text))
     except TooLittleData:
         whole = fit(series_by_granularity, settings, progress=tell, start_from=start_from)
-        lines = calibrate.lines({}, whole.granularities, len(whole.metrics))
+        lines = calibrate.lines({}, whole.granularities)
         return Built(whole, lines, GateResult(True), {"loss": whole.training.validation_loss})
     tell(0.6, "calibrating on held-out time")
     trials = {name: _trial(series_by_granularity[name], first, name) for name in first.granularities}
@@ -67,8 +67,7 @@ def build(
         for name, t in trials.items()
         for mode in MODES
     }
-    m = len(first.metrics)
-    judged_by = calibrate.lines({key: h.part(0.0, 0.5) for key, h in held_by.items()}, first.granularities, m)
+    judged_by = calibrate.lines({key: h.part(0.0, 0.5) for key, h in held_by.items()}, first.granularities)
     result = gate(first, judged_by, trials, held_by, serving)
     validation = {"loss": first.training.validation_loss, "gate": dict(result.figures)}
     kept = {name: s for name, s in series_by_granularity.items() if name not in result.refused}
@@ -84,7 +83,7 @@ def build(
     if result.refused:
         fitted = dataclasses.replace(fitted, left_out={**fitted.left_out, **result.refused})
         result = dataclasses.replace(result, passed=True)
-    return Built(fitted, calibrate.lines(held_by, fitted.granularities, m), result, validation)
+    return Built(fitted, calibrate.lines(held_by, fitted.granularities), result, validation)
 
 
 def _may_do_without(refused: Mapping[str, str], kept: Mapping[str, Series], serving: Optional[Model]) -> bool:

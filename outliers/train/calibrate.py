@@ -19,8 +19,8 @@ from outliers.infer.scores import Scores
 from outliers.series import Series
 
 BUDGETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)  # alarms a day
-FIXED = {("whole", 1): 1.25, ("causal", 1): 1.6, ("whole", 2): 1.15, ("causal", 2): 1.4}  # by mode; 2 = several metrics
-LEAST_K = {("whole", 1): 1.2, ("causal", 1): 1.3, ("whole", 2): 1.1, ("causal", 2): 1.2}
+FIXED = {"whole": 1.25, "causal": 1.6}  # the line where held-out time is too short to count on
+LEAST_K = {"whole": 1.2, "causal": 1.3}
 MOST_K = 2.0
 _TRUST_DAYS = 4.0  # held-out time at which what was counted weighs as much as the fixed line
 LEAST_DAYS = 1.0  # held-out time below which only the fixed line is known
@@ -55,11 +55,6 @@ class Held:
         return dataclasses.replace(self, distance=self.distance[:b], own=self.own[:b], agreed=self.agreed[:b], first=a)
 
 
-def fixed_line(mode: str, metrics: int) -> float:
-    """The line where held-out time is too short to count on."""
-    return FIXED[mode, min(metrics, 2)]
-
-
 def held(series: Series, scores: Scores, first: int, mode: str) -> Held:
     """Reduce a scored series (lead-in before row `first`) to what the counting needs."""
     column, s, own = of_any(series, scores)
@@ -86,15 +81,15 @@ def confirmed(h: Held, k: float) -> NDArray[np.bool_]:
     return result
 
 
-def line(h: Held, metrics: int) -> Line:
+def line(h: Held) -> Line:
     """k for each budget; only the fixed line where the held-out time is too short."""
-    fixed = fixed_line(h.mode, metrics)
+    fixed = FIXED[h.mode]
     if h.days < LEAST_DAYS:
         return Line(fixed)
     count = np.array([alarms(h, k) for k in _GRID], float)
     count = np.maximum.accumulate(count[::-1])[::-1]  # more of them at a higher line are runs that fell apart
     trust = h.days / (h.days + _TRUST_DAYS)
-    least = LEAST_K[h.mode, min(metrics, 2)]
+    least = LEAST_K[h.mode]
     found = {b: fixed + trust * (_k_for(count, b * h.days) - fixed) for b in BUDGETS}
     return Line(fixed, {b: round(float(np.clip(k, least, MOST_K)), 4) for b, k in found.items()})
 
@@ -109,12 +104,12 @@ def _k_for(count: NDArray[np.float64], allowed: float) -> float:
 
 
 def lines(
-    held_by: Mapping[tuple[str, str], Held], granularities: Mapping[str, int], metrics: int
+    held_by: Mapping[tuple[str, str], Held], granularities: Mapping[str, int]
 ) -> dict[str, dict[str, Line]]:
     """Lines of every granularity and mode; held_by: (granularity, mode) -> held-out time, where there is any."""
     return {
         name: {
-            mode: line(held_by[name, mode], metrics) if (name, mode) in held_by else Line(fixed_line(mode, metrics))
+            mode: line(held_by[name, mode]) if (name, mode) in held_by else Line(FIXED[mode])
             for mode in MODES
         }
         for name in granularities

@@ -43,7 +43,7 @@ def test_run_that_nobody_confirms_is_no_alarm() -> None:
 def test_line_keeps_to_each_budget_that_was_countable() -> None:
     rng = np.random.default_rng(0)
     h = held(rng.gumbel(0.5, 0.12, 28 * 288))
-    found = line(h, 1)
+    found = line(h)
     assert list(found.budgets.values()) == sorted(found.budgets.values(), reverse=True)
     for budget in (0.25, 0.5, 1.0):
         k = found.budgets[budget]
@@ -51,15 +51,11 @@ def test_line_keeps_to_each_budget_that_was_countable() -> None:
 
 
 def test_line_of_a_loud_sensor_is_higher_than_of_a_quiet_one() -> None:
-    loud, quiet = line(with_peaks(1.8, 100), 1), line(with_peaks(0.9, 100), 1)
+    loud, quiet = line(with_peaks(1.8, 100)), line(with_peaks(0.9, 100))
     assert loud.k(0.25) > quiet.k(0.25)
-    assert quiet.k(0.25) >= calibrate.LEAST_K["whole", 1]
+    assert quiet.k(0.25) >= calibrate.LEAST_K["whole"]
 
 
 def test_line_of_a_few_hours_is_the_fixed_one() -> None:
-    found = line(held(np.ones(100)), 1)
-    assert not found.budgets and found.k(0.25) == calibrate.fixed_line("whole", 1)
-
-
-def test_line_of_several_metrics_and_of_live_mode_differ() -> None:
-    assert calibrate.fixed_line("whole", 11) < calibrate.fixed_line("whole", 1) < calibrate.fixed_line("causal", 1)
+    found = line(held(np.ones(100)))
+    assert not found.budgets and found.k(0.25) == calibrate.FIXED["whole"]

@@ -29,7 +29,7 @@ def judged(model: Fitted, serving: Model | None = None) -> GateResult:
         ("PT5M", mode): calibrate.held(trial.series, torch_scores(model, trial.series, 1.0, mode), 288, mode)
         for mode in MODES
     }
-    lines = calibrate.lines({key: h.part(0, 0.5) for key, h in held_by.items()}, model.granularities, 1)
+    lines = calibrate.lines({key: h.part(0, 0.5) for key, h in held_by.items()}, model.granularities)
     return gate(model, lines, {"PT5M": trial}, held_by, serving)
 
 
