@@ -238,12 +238,15 @@ def _clock(at_s: int) -> str:
 
 
 def _plot(folder: Path, config: Config, labels: Sequence[Any]) -> None:
-    from outliers.cli import detect
+    from outliers.cli import detect, table
     from outliers.cli.plot import plot_answer
+    from outliers.web.calculate import calculate
+    from outliers.web.payload import from_fields
 
-    answer = detect.ask({"query": QUERY}, config)
+    with detect.opened(None, config) as context:
+        answer = calculate(from_fields({"query": QUERY}), context)
     spans = [(instant_text(label.start_s * 1000), instant_text(label.end_s * 1000), label.kind) for label in labels]
-    plot_answer(answer, str(folder / "plot.png"), title=f"{SENSOR}: {detect.title(answer)}", labels=spans)
+    plot_answer(answer, str(folder / "plot.png"), title=f"{SENSOR}: {table.title(answer)}", labels=spans)
 
 
 def _tell(folder: Path, config: Config) -> None:
