@@ -10,7 +10,7 @@ import sys
 from typing import NamedTuple
 
 from outliers import __version__, log
-from outliers.errors import ConfigError, OutliersError
+from outliers.errors import ConfigError, InvalidRequest, OutliersError
 
 
 class Verb(NamedTuple):
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in argv:
             raise
         print(f"rb-aioutliers: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, (ConfigError, InvalidRequest)) else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""`check --role executor|trainer`: the settings in force, and each dependency tried; must not change anything.
+"""`check --role executor|trainer`: the settings that were changed, and each dependency tried.
 
+It must not change anything on this machine: whoever runs it may be another user than the service's. Of the S3 that a
+trainer writes to, it asks to keep a small object for a moment.
 One line a check: ok, note or WRONG, what was found, and what to do about it.
 """
 
@@ -10,15 +12,15 @@ import contextlib
 import json
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Optional
 
-from outliers.config import SETTINGS, Config, example_ini, in_force, load_config
+from outliers.config import Config, example_ini, in_force, load_config
 from outliers.errors import ConfigError, OutliersError
+from outliers.settings import Setting
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 CLOCK_OFF_S = 60.0
@@ -59,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--role", choices=("executor", "trainer"), default="executor", help="which node's configuration it is"
     )
-    parser.add_argument("--json", action="store_true", help="as JSON instead of text")
+    parser.add_argument("--all", action="store_true", help="show every setting, not only what is not its default")
+    parser.add_argument("--json", action="store_true", help="as JSON, with every setting, instead of text")
     parser.add_argument("--example", action="store_true", help="print a configuration with every setting, nothing else")
     parser.add_argument("--offline", action="store_true", help="only the configuration and this machine: ask nobody")
 
@@ -78,7 +81,7 @@ def run_check(args: argparse.Namespace, config: Config) -> int:
     else:
         checked = check(config, args.role, offline=args.offline)
     wrong = any(finding.state == WRONG for finding in checked.findings)
-    print(_as_json(checked) if args.json else _as_text(checked))
+    print(_as_json(checked) if args.json else _as_text(checked, args.all))
     return int(wrong)
 
 
@@ -104,6 +107,12 @@ def _configuration(checked: Checked) -> None:
     checked.say(OK, "configuration", f"read from {config.file}" if config.file else "no file: defaults")
     for warning in config.warnings:
         checked.say(NOTE, "configuration", warning)
+    if config.aws.hostname and not config.aws.bucket and config.store.kind == "directory":
+        todo = "[AWS] s3_bucket names the bucket"
+        checked.say(NOTE, "configuration", "[AWS] s3_hostname is set, but a local directory is the store", todo)
+    if config.druid.user and not config.druid.password:
+        todo = "[Druid] password, or no user"
+        checked.say(NOTE, "configuration", "[Druid] user is set without a password", todo)
 
 
 def _runtime(checked: Checked) -> None:
@@ -169,19 +178,17 @@ def _backup(checked: Checked) -> None:
 
 
 def _writable_directory(checked: Checked, what: str, directory: str) -> None:
-    there = directory
+    """Say whether this user may write there, without doing so."""
+    there = os.path.abspath(directory)
     while not os.path.exists(there) and os.path.dirname(there) != there:
         there = os.path.dirname(there)
-    try:
-        if not os.path.isdir(there):
-            raise NotADirectoryError(20, "Not a directory")
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        todo = f"make {directory} and give it to this user"
-        checked.say(WRONG, what, f"{there} cannot be written: {error.strerror}", todo)
-    else:
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        found = "cannot be written" if os.path.isdir(there) else "is not a directory"
+        checked.say(WRONG, what, f"{there} {found}", f"make {directory} and give it to the service's user")
+    elif os.path.isdir(directory):
         checked.say(OK, what, directory)
+    else:
+        checked.say(OK, what, f"{directory} does not exist yet: the service makes it")
 
 
 def _names(checked: Checked) -> None:
@@ -243,14 +250,20 @@ def _store(checked: Checked) -> None:
     served: Optional[int] = None
     with checked.trying("store", f"correct {where}; until then executors go on with the models that they have"):
         served = len(store.latest())
-        checked.say(OK, "store", f"{store.what}: {served} models served")
+        if checked.config.store.kind == "s3" or os.path.isdir(checked.config.store.directory):
+            checked.say(OK, "store", f"{store.what}: {served} models served")
+        else:
+            directory = checked.config.store.directory
+            checked.say(NOTE, "store", f"{directory} does not exist yet", "the first training makes it")
         for name in checked.config.outliers.model_names if trainer else ():
             if store.filter(name) is None:
                 checked.say(NOTE, "store", f"{name} has no filter", "it is trained on the whole data source")
-    if served is None:
+    if not trainer or served is None:
+        return  # an executor only reads
+    if checked.config.store.kind == "directory":
+        _writable_directory(checked, "store, writing", checked.config.store.directory)
         return
-    todo = f"correct {where}" if trainer else "an executor only reads; trainers and `models` write"
-    with checked.trying("store, writing", todo, WRONG if trainer else NOTE):
+    with checked.trying("store, writing", f"correct {where}"):
         if store.probe():
             checked.say(OK, "store, writing", "works, of two writers one wins")
         else:
@@ -312,20 +325,17 @@ def _clock_off_s(address: str) -> Optional[float]:
 # --- telling --------------------------------------------------------------------------------------------------------
 
 
-def _used_settings(checked: Checked) -> list[tuple[str, str, str, str]]:
-    """Return (section, key, value, origin) of the settings that the role uses."""
-    used = {(s.section, s.key) for s in SETTINGS if checked.role in s.roles}
-    return [
-        (entry.section, entry.key, shown, origin)
-        for entry, shown, origin in in_force(checked.config)
-        if (entry.section, entry.key) in used
-    ]
+def _used_settings(checked: Checked) -> list[tuple[Setting, str, str]]:
+    """Return (setting, its value as text, where it comes from) of the settings that the role uses."""
+    return [line for line in in_force(checked.config) if checked.role in line[0].roles]
 
 
-def _as_text(checked: Checked) -> str:
-    lines = ["settings in force (* = not the default):"]
-    for section, key, shown, origin in _used_settings(checked):
-        lines.append(f"  {'*' if origin != 'default' else ' '} [{section}] {key} = {shown}")
+def _as_text(checked: Checked, every: bool) -> str:
+    lines = ["settings in force (* = not the default" + ("" if every else "; --all shows the others too") + "):"]
+    for entry, shown, _ in _used_settings(checked):
+        own = shown != entry.show(entry.default)
+        if own or every:
+            lines.append(f"  {'*' if own else ' '} [{entry.section}] {entry.key} = {shown}")
     lines.append("")
     for finding in checked.findings:
         todo = f" ({finding.todo})" if finding.todo else ""
@@ -336,6 +346,9 @@ def _as_text(checked: Checked) -> str:
 
 
 def _as_json(checked: Checked) -> str:
-    settings = [dict(zip(("section", "key", "value", "origin"), line)) for line in _used_settings(checked)]
+    settings = [
+        {"section": entry.section, "key": entry.key, "value": shown, "origin": origin}
+        for entry, shown, origin in _used_settings(checked)
+    ]
     checks = [asdict(finding) for finding in checked.findings]
     return json.dumps({"role": checked.role, "settings": settings, "checks": checks}, indent=1)

@@ -37,11 +37,19 @@ def written_in(file: str, known: Iterable[Setting]) -> tuple[Written, list[str]]
 
 
 def override(written: Written, environ: Mapping[str, str], known: Iterable[Setting]) -> list[str]:
-    """Put what `OUTLIERS_<SECTION>__<KEY>` say into `written`; return warnings for those that nobody knows."""
+    """Put what `OUTLIERS_<SECTION>__<KEY>` say into `written`; return warnings for those that nobody knows.
+
+    A variable without `__` is somebody else's (containers get such), unless it looks like a setting's.
+    """
     warnings = []
     for variable in sorted(environ):
+        if not variable.startswith("OUTLIERS_"):
+            continue
         section, found, key = variable[len("OUTLIERS_") :].lower().partition("__")
-        if not variable.startswith("OUTLIERS_") or not found:
+        if not found:
+            names = [f"{s.section.lower()}__{s.key}" for s in known]
+            near = difflib.get_close_matches(section, names, n=1, cutoff=0.8)
+            warnings += [f"{variable} is ignored; is it OUTLIERS_{name.upper()}?" for name in near]
             continue
         for also in (key + "_file", key[: -len("_file")] if key.endswith("_file") else ""):
             written.pop((section, also), None)  # a secret from the environment replaces one from a file, however given

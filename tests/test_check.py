@@ -52,12 +52,40 @@ def test_executor_with_all_there_is_well(
     code, lines = check(tmp_path, capsys, ini(tmp_path, druid_url, free_port))
     assert code == 0, lines
     assert lines["Druid"].startswith("ok: answers; the newest event of rb_flow")
-    assert lines["store"] == "ok: directory: 0 models served ()\n"
-    assert lines["store, writing"].startswith("ok: works")
+    assert lines["store"] == f"note: {tmp_path}/store does not exist yet (the first training makes it)\n"
+    assert "store, writing" not in lines  # an executor only reads
     assert lines["Consul"].startswith("ok: not used")
     assert "onnxruntime" in lines["runtime"]
     assert lines["mirror"].startswith("ok: ")
     assert "WRONG" not in str(lines)
+
+
+@pytest.mark.parametrize("role", ["executor", pytest.param("trainer", marks=pytest.mark.trainer)])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_made_or_written_on_this_machine(
+    role: str, there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], druid_url: str, free_port: int
+) -> None:
+    text = ini(tmp_path, druid_url, free_port, f"[Outliers]\nbackup_path={tmp_path}/backup\n")
+    (tmp_path / "config.ini").touch()
+    if there:
+        for name in ("store", "mirror", "backup"):
+            (tmp_path / name).mkdir()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    _, lines = check(tmp_path, capsys, text, "--role", role)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "config.ini"} == {
+        path: modified_ns for path, modified_ns in before.items() if path.name != "config.ini"
+    }
+    said = lines["mirror" if role == "executor" else "store, writing"]
+    assert ("does not exist yet: the service makes it" in said) == (not there)
+    assert said.startswith("ok: ")
+
+
+def test_file_in_the_place_of_a_directory_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], druid_url: str, free_port: int
+) -> None:
+    (tmp_path / "mirror").touch()
+    code, lines = check(tmp_path, capsys, ini(tmp_path, druid_url, free_port), "--offline")
+    assert (code, lines["mirror"].startswith(f"WRONG: {tmp_path}/mirror is not a directory")) == (1, True)
 
 
 def test_text_shows_settings_in_force_and_no_secret(
@@ -68,6 +96,9 @@ def test_text_shows_settings_in_force_and_no_secret(
     assert main(["check", "--config", str(file)]) == 0
     out = capsys.readouterr().out
     assert f"* [OutliersServerProduction] outliers_server_port = {free_port}\n" in out
+    assert "[Limits]" not in out  # all at their defaults
+    assert main(["check", "--config", str(file), "--all"]) == 0
+    out = capsys.readouterr().out
     assert "    [Limits] points = 50000\n" in out
     assert "* [Server] token = (set)\n" in out
     assert "hush-hush" not in out
@@ -108,6 +139,15 @@ def test_address_that_is_not_ours_is_wrong(
     code, lines = check(tmp_path, capsys, text, "--offline")
     assert (code, lines["address"].startswith("WRONG: cannot listen on 192.0.2.1")) == (1, True)
     assert "Druid" not in lines
+
+
+def test_settings_that_mean_nothing_alone_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[AWS]\ns3_hostname=s3.example\n[Druid]\nuser=us\n"
+    _, lines = check(tmp_path, capsys, text, "--offline")
+    assert "note: [AWS] s3_hostname is set, but a local directory is the store" in lines["configuration"]
+    assert "note: [Druid] user is set without a password" in lines["configuration"]
+    _, lines = check(tmp_path, capsys, text.replace("[Druid]", "s3_bucket=b\n[Druid]\npassword=p"), "--offline")
+    assert "note" not in lines["configuration"]
 
 
 def test_wrong_values_are_told_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,7 +143,20 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
 
 def test_other_variables_are_left_alone(tmp_path: Path) -> None:
     environ = {"OUTLIERS_CONFIG": "x", "OUTLIERS_TEST_S3_URL": "http://x", "PATH": "/bin"}
+    environ.update({"OUTLIERS_TEST_DRUID_URL": "http://x", "OUTLIERS_SERVICE_HOST": "10.0.0.1", "OUTLIERS_PORT": "80"})
     assert load(tmp_path, "", environ).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("OUTLIERS_DRUID_TIMEOUT_S", "OUTLIERS_DRUID__TIMEOUT_S"),
+        ("OUTLIERS_REDIS_PORT", "OUTLIERS_REDIS__RD_PORT"),
+        ("OUTLIERS_STORE_DIRECTORY", "OUTLIERS_STORE__DIRECTORY"),
+    ],
+)
+def test_variable_with_one_underscore_too_few_is_told(variable: str, meant: str, tmp_path: Path) -> None:
+    assert load(tmp_path, "", {variable: "3"}).warnings == (f"{variable} is ignored; is it {meant}?",)
 
 
 @pytest.mark.parametrize("where", ["environment", "ini"])

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
+from tests.web.test_page import CHROMIUM, dom
 
 pytestmark = [pytest.mark.trainer, pytest.mark.slow]
 
@@ -41,6 +48,38 @@ def test_demo_finds_what_was_injected_and_little_else(tmp_path: Path, free_port:
     # Found is not enough: what an operator is shown must end about when the anomaly does.
     assert len(answer["anomalies"]) <= 25 + 72 + 15 + 12
     assert (tmp_path / "plot.png").stat().st_size > 20_000
+    assert "page " not in ran.stdout and "ask again" not in ran.stdout  # nobody would answer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_demo_that_stays_up_can_be_asked_again_and_leaves_nobody_behind(
+    number: signal.Signals, tmp_path: Path, free_port: int
+) -> None:
+    command = [sys.executable, "-m", "outliers", "demo", "--port", str(free_port), "--folder", str(tmp_path / "a demo")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout
+            shown = "".join(iter(process.stdout.readline, "Everything stays up until Ctrl-C.\n"))
+            (page,) = re.findall(r"^  page +(.+)$", shown, re.MULTILINE)
+            (again,) = re.findall(r"^  ask again +(.+)$", shown, re.MULTILINE)
+            asked = subprocess.run(["bash", "-c", again], stdout=subprocess.PIPE)
+            assert len(json.loads(asked.stdout)["prediction"]) == 1440
+            (query,) = parse_qs(urlsplit(page).fragment)["query"]
+            assert query == (tmp_path / "a demo/query.json").read_text(encoding="utf-8")
+            if CHROMIUM:
+                assert "1440 points" in dom(page, tmp_path / "browser")
+            process.send_signal(number)
+            assert process.wait(timeout=60) == 0
+            with pytest.raises(ProcessLookupError):  # nobody of its session is left, once init has reaped them
+                for _ in range(100):
+                    os.killpg(process.pid, 0)
+                    time.sleep(0.1)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_demo_says_so_when_its_port_is_taken_by_another_service_that_is_ready(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Validate the configuration of a role and try each dependency: each line right or wrong, with what to do.
 
-Reads: configuration, environment, and a little of each dependency. Writes: one object to the store, and removes it.
+Reads: configuration, environment, and a little of each dependency.
+Writes: nothing on this machine; --role trainer puts one object into S3, and removes it.
 """
 
 from __future__ import annotations

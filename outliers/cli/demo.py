@@ -1,6 +1,7 @@
 """The whole system on this machine: simulated Druid, training, the service, one query, a picture.
 
-Reads: nothing but what it makes. Writes: a folder (configuration, store, log, answer, plot), by default var/demo.
+Reads: nothing but what it makes.
+Writes: a folder (configuration, store, log, query, answer, plot), by default var/demo.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import argparse
 import base64
 import contextlib
 import json
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from outliers.config import Config, load_config
 from outliers.errors import OutliersError
@@ -73,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
+    _end_like_ctrl_c()
     _must_be_free(args.port)
     folder = Path(args.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,14 +93,21 @@ def run(args: argparse.Namespace, config: Config) -> int:
             (folder / "answer.json").write_text(json.dumps(answer, indent=1), encoding="utf-8")
             right = _report(answer, labels)
             _plot(folder, own, labels)
-            _tell(folder, own)
+            print(f"\n  plot          {folder}/plot.png\n  answer        {folder}/answer.json", flush=True)
             if args.once:
                 return 0 if right else 1
-            print("\nEverything stays up until Ctrl-C.", flush=True)
+            _tell(folder, own)
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
     return 0
+
+
+def _end_like_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP clean up as Ctrl-C does, or the service would outlive the demo; nohup's wish stays."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _must_be_free(port: int) -> None:
@@ -238,17 +250,25 @@ def _clock(at_s: int) -> str:
 
 
 def _plot(folder: Path, config: Config, labels: Sequence[Any]) -> None:
-    from outliers.cli import detect
+    from outliers.cli import detect, table
     from outliers.cli.plot import plot_answer
+    from outliers.web.calculate import calculate
+    from outliers.web.payload import from_fields
 
-    answer = detect.ask({"query": QUERY}, config)
+    with detect.opened(None, config) as context:
+        answer = calculate(from_fields({"query": QUERY}), context)
     spans = [(instant_text(label.start_s * 1000), instant_text(label.end_s * 1000), label.kind) for label in labels]
-    plot_answer(answer, str(folder / "plot.png"), title=f"{SENSOR}: {detect.title(answer)}", labels=spans)
+    plot_answer(answer, str(folder / "plot.png"), title=f"{SENSOR}: {table.title(answer)}", labels=spans)
 
 
 def _tell(folder: Path, config: Config) -> None:
-    print(f"""
-  plot          {folder}/plot.png
-  answer        {folder}/answer.json
-  page          {_address(config)}/
-  ask again     curl -s {_address(config)}/calculate -H 'Content-Type: application/json' -d '{{"query": …}}'""")
+    """Say how to ask the running service again: on its page, which asks at once, and from a shell."""
+    query, file = json.dumps(QUERY), folder / "query.json"
+    file.write_text(query, encoding="utf-8")
+    print(
+        f"""  page          {_address(config)}/#query={quote(query, safe="")}
+  ask again     curl -s {_address(config)}/calculate --data-urlencode "query=$(base64 < {shlex.quote(str(file))})"
+
+Everything stays up until Ctrl-C.""",
+        flush=True,
+    )

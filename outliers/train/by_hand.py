@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from outliers.config import Config
 from outliers.errors import InvalidRequest, OutliersError
-from outliers.train.job import train
+from outliers.train.job import PASSED, train
 from outliers.train.outcome import Outcome
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_train(args: Any, config: Config) -> int:
-    """Train one name after the other; 1 if any failed, 0 otherwise (a refusal is no failure, it is told)."""
+    """Train one name after the other.
+
+    Returns 1 if any failed, was refused (nothing serves it) or, in a dry run, did not pass every check; 0 otherwise.
+    """
     names = list(args.names)
     if args.all:
         from outliers.train.schedule import names_of
@@ -35,17 +38,19 @@ def run_train(args: Any, config: Config) -> int:
         names += names_of(config)
     if not names:
         raise InvalidRequest("name at least one sensor or model, or use --all")
-    failed = False
+    wrong = False
     for name in dict.fromkeys(names):
         outcome = train_with_bar(name, config, dry_run=args.dry_run)
-        failed |= outcome.kind == "failed"
+        passed = outcome.reason == PASSED  # to who asked for a dry run that is no refusal
+        wrong |= not passed and (args.dry_run or outcome.kind in ("failed", "refused"))
         if args.json:
-            print(json.dumps({"name": name, **outcome.as_dict()}), flush=True)
+            told = {**outcome.as_dict(), "kind": "passed", "text": PASSED} if passed else outcome.as_dict()
+            print(json.dumps({"name": name, **told}), flush=True)
         else:
-            print(f"{name}: {outcome}", flush=True)
+            print(f"{name}: {PASSED if passed else outcome}", flush=True)
             for note in outcome.figures.get("notes", []):
                 print(f"  {note}", flush=True)
-    return int(failed)
+    return int(wrong)
 
 
 def train_with_bar(name: str, config: Config, *, dry_run: bool = False) -> Outcome:

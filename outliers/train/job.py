@@ -47,6 +47,7 @@ from outliers.train.silence import rarely_empty
 logger = logging.getLogger(__name__)
 
 Tell = Callable[[Mapping[str, Any]], None]
+PASSED = "passed every check; a dry run publishes nothing"  # reason of a dry run that went well
 AHEAD_S = 300  # a newest event this far ahead of the clock is said
 
 
@@ -132,7 +133,7 @@ class _Job:
                 raise
             return self.declined(str(error))
         if dry_run:
-            return self.declined("a dry run publishes nothing; the model passed every check")
+            return self.declined(PASSED)
         return self._publish(meta.version, onnx, weights, before_publish)
 
     @contextmanager
