@@ -76,7 +76,7 @@ def run_check(args: argparse.Namespace, config: Config) -> int:
         config = load_config(args.config, os.environ, args.role)
     except ConfigError as error:
         checked = Checked(config, args.role)
-        for sentence in str(error).split("; "):
+        for sentence in error.args:
             checked.say(WRONG, "configuration", sentence, "correct it in the file or the environment")
     else:
         checked = check(config, args.role, offline=args.offline)
