@@ -103,14 +103,9 @@ def _k_for(count: NDArray[np.float64], allowed: float) -> float:
     return min(k, MOST_K)
 
 
-def lines(
-    held_by: Mapping[tuple[str, str], Held], granularities: Mapping[str, int]
-) -> dict[str, dict[str, Line]]:
+def lines(held_by: Mapping[tuple[str, str], Held], granularities: Mapping[str, int]) -> dict[str, dict[str, Line]]:
     """Lines of every granularity and mode; held_by: (granularity, mode) -> held-out time, where there is any."""
     return {
-        name: {
-            mode: line(held_by[name, mode]) if (name, mode) in held_by else Line(FIXED[mode])
-            for mode in MODES
-        }
+        name: {mode: line(held_by[name, mode]) if (name, mode) in held_by else Line(FIXED[mode]) for mode in MODES}
         for name in granularities
     }
