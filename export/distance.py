@@ -110,11 +110,11 @@ def settled(op: Any, c: Chosen, e: X, limit: X) -> X:
 
 
 def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -> tuple[X, X, X]:
-    """The squared distance over all scales, that of the shortest alone, and the own energy that
-    reaches the squared line [T - first, M]; where the neighbours alone are over it, the same with them as expected.
+    """The squared distance over all scales, that of the shortest alone, and the own energy at the squared line.
 
-    One metric: its energy over its limit, at the scale where that is largest. Several: a share of that and the rest
-    from all metrics together, which counts at most JOINT_MOST times what the metric itself shows.
+    [T - first, M] each. One metric: its energy over its limit, at the scale where that is largest; where the neighbours
+    alone are over the line, the energy is that with them as expected. Several: a share of that and the rest from all
+    metrics together, which counts at most JOINT_MOST times what the metric itself shows.
     """
     scales, n = len(SCALES), columns(m)
     usual, limit = (op.reshape(x, (scales, n)) for x in (c.usual, c.limit))
@@ -130,45 +130,32 @@ def judge_scales(op: Any, c: Chosen, e: X, floor: X, seen: X, line: X, m: int) -
     resting = op.reshape(usual, (1, scales * n))
     over = excess(op, resting, op.rows_from(of_all, start), op.rows_from(seen_of_all, start), m)
     level = over_windows(op, c, over, c.first - start, c.count - start, n) * of_sum + at_rest
-    over = op.split_last_axis(op.rows_from(over, c.first - start), scales, n)
-    beside = op.beside_scales(line)
-    if m == 1:  # of_sum is also the weight of this point's own energy in the level
-        free, alone = (beside - level + (over + usual) * of_sum) / of_sum, beside / of_sum
+    if m == 1:
+        over = op.split_last_axis(op.rows_from(over, c.first - start), scales, n)
+        reach = reaching(op, floor, level, over + usual, of_sum, line)
     else:
-        own = op.rows_from(e, c.first), op.rows_from(seen, c.first)
-        level, free, alone = several(op, *own, level, (over + usual) * of_sum, of_sum, beside, m)
-    clip = op.constant(clips(m)[:, :1], "float")
-    free, alone = (op.least_of_scales(op.where(x < clip, x, float("inf"))) for x in (free, alone))
-    reach = op.where(floor < free, free, op.maximum(alone, floor))
-    if m > 1:
-        reach = op.where(reach < FINITE, reach, op.maximum(lasting(op, op.pick(limit, SHORTEST), line, m), floor))
+        level, joint = op.split(level, [m, 1])
+        level = level * own_share(m) + op.minimum(joint, level * ((1.0 - own_share(m)) * JOINT_MOST))
+        reach = op.maximum(lasting(op, op.pick(limit, SHORTEST), line, m), floor)
     return op.most_of_scales(level), op.scale(level, SHORTEST), reach
 
 
-def several(op: Any, e: X, seen: X, level: X, mine: X, weight: X, line: X, m: int) -> tuple[X, X, X]:
-    """Of several metrics, at each scale: level, own energy at the line, and that with nothing around it, [A, S, M].
+def reaching(op: Any, floor: X, level: X, mine: X, weight: X, line: X) -> X:
+    """The energy [A, 1] of a point of one metric at which it reaches the squared line, all others as they are.
 
-    e, seen [A, M] of the points themselves; level [A, S, N] of the windows, mine [A, S, N] the points' own part of it,
-    weight [S, N] of a point's energy in it; line [A, 1, M].
+    level [A, S, 1] of the windows, mine [A, S, 1] the part of the point itself, weight [S, 1] of its energy in them.
     """
-    e, seen = op.beside_scales(e), op.beside_scales(seen)
-    (level, joint), (mine, _), (weight, joint_weight) = (op.split(x, [m, 1]) for x in (level, mine, weight))
-    joint_weight = share_of_all(op, seen) * joint_weight
-    others = level - mine
-    mine_joint = op.minimum(e, CLIP_JOINT) * seen * joint_weight
-    share = own_share(m)
-    both = weight * share + joint_weight
-    most = share + (1.0 - share) * JOINT_MOST
-    free = (line - others * share - joint + mine_joint) / both
-    free = op.maximum(free, (line - others * most) / (weight * most))
-    level = level * share + op.minimum(joint, level * ((1.0 - share) * JOINT_MOST))
-    return level, free, line / both
+    beside = op.beside_scales(line)
+    clip = op.constant(clips(1), "float")
+    of_scales = (beside - level + mine * weight) / weight, beside / weight
+    free, alone = (op.least_of_scales(op.where(x < clip, x, float("inf"))) for x in of_scales)
+    return op.where(floor < free, free, op.maximum(alone, floor))
 
 
 def lasting(op: Any, limit: X, line: X, m: int) -> X:
-    """The own energy [T - first, M] at which the squared line is reached where it lasts and all metrics go along.
+    """The own energy [A, M] at which the squared line is reached where it lasts and all metrics go along.
 
-    Of several metrics, one that leaves alone for one point may go any way: this is how far they may go together.
+    What a metric may do alone and for one point is no band to look at: a hundred times its traffic.
     """
     limit, joint_limit = op.split(limit, [m, 1])
     own = 1.0 / limit
