@@ -62,7 +62,11 @@ def test_demo_that_stays_up_can_be_asked_again_and_leaves_nobody_behind(
     ) as process:
         try:
             assert process.stdout
-            shown = "".join(iter(process.stdout.readline, "Everything stays up until Ctrl-C.\n"))
+            shown = ""
+            while not shown.endswith("Everything stays up until Ctrl-C.\n"):
+                line = process.stdout.readline()
+                assert line, shown
+                shown += line
             (page,) = re.findall(r"^  page +(.+)$", shown, re.MULTILINE)
             (again,) = re.findall(r"^  ask again +(.+)$", shown, re.MULTILINE)
             asked = subprocess.run(["bash", "-c", again], stdout=subprocess.PIPE)

@@ -155,8 +155,7 @@ class Druid:
             refresh = stale and data_source not in self._refreshing
             if refresh:
                 self._refreshing.add(data_source)
-            # Where the last try failed, the next one is not waited for: a broker that never says costs no answer.
-            wait = known is None or (self._too_old(known, now) and known.good_at == known.read_at)
+            wait = known is None or self._must_wait(known, now)
         if refresh and wait:
             self._refresh_newest(data_source)
         elif refresh:
@@ -166,6 +165,16 @@ class Druid:
                 self._changed.wait_for(lambda: self._newest.get(data_source) is not known, 2 * _BOUNDARY_TIMEOUT_S)
             known = self._newest.get(data_source)
         return None if known is None or self._too_old(known, now) else known.at_s
+
+    def remembers_newest(self, data_source: str) -> bool:
+        """Tell whether `newest` would answer at once."""
+        with self._lock:
+            known = self._newest.get(data_source)
+            return known is not None and not self._must_wait(known, time.monotonic())
+
+    def _must_wait(self, known: _Newest, now: float) -> bool:
+        """Where the last try failed, the next one is not waited for: a broker that never says costs no answer."""
+        return self._too_old(known, now) and known.good_at == known.read_at
 
     def _too_old(self, known: _Newest, now: float) -> bool:
         """Tell whether what was read says nothing any more of which buckets are complete."""

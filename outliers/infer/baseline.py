@@ -31,6 +31,7 @@ NEAR_S = {"whole": 7_200, "causal": 1_800}
 GONE = 9.0  # usual sizes from the level of a week, beyond which a point has left its level
 FAR = 6.0  # usual sizes from what came just before, beyond which a value counts no more towards the level of a week
 LEFT = 0.2  # of the points of a window: fewer that have not left mean that the level has moved
+SORTED_AT_ONCE = 1024  # windows: all of a long series would take gigabytes
 LEAST_RELATIVE_SIZE = 1e-3  # of the metric's median: smaller moves of a flat series are rounding
 
 
@@ -160,10 +161,13 @@ def _trailing_median(g: Floats, seen: Bools, width: int) -> Floats:
     """Median of the `width` points before each [M, T], nearest rank; NaN where none was observed."""
     known = np.where(seen, g, np.nan)
     padded = np.concatenate([np.full((len(g), width), np.nan), known[:, :-1]], axis=1)
-    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(padded, width, axis=1), axis=-1)
-    count = (~np.isnan(ordered)).sum(-1)
-    middle = np.maximum(count - 1, 0) // 2
-    return np.take_along_axis(ordered, middle[..., None], axis=-1)[..., 0]
+    medians = np.empty(g.shape)
+    for row, of_metric in enumerate(np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)):
+        for start in range(0, g.shape[1], SORTED_AT_ONCE):
+            ordered = np.sort(of_metric[start : start + SORTED_AT_ONCE], axis=-1)
+            middle = np.maximum((~np.isnan(ordered)).sum(-1) - 1, 0) // 2
+            medians[row, start : start + SORTED_AT_ONCE] = ordered[np.arange(len(ordered)), middle]
+    return medians
 
 
 def _without_excursions(g: Floats, near: Floats, seen: Bools) -> Floats:

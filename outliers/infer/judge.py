@@ -89,17 +89,19 @@ def judge(
         column = np.full(points, series.column(metric), np.int64)
         s, own = _known(series, scores)[rows, column], scores.own[rows, column].astype(np.float64)
     values = series.values[rows, column]
-    plain = _plain(series, s, column, empty, counting, witness)
-    run = _runs(series, s, own, column, plain, mode, judged)
+    silent = np.zeros(points, np.bool_) if empty is None else empty & _counts(series, counting)[column]
+    plain = _plain(s, silent, witness, mode)
+    run, confirmed = _runs(series, s, own, column, plain, mode, judged)
     floor = _floor(series.metrics, nonnegative)[column]
     first = 0 if judged is None or not judged.any() else int(judged.argmax())  # what lies before is not written
-    written = np.full((3, points), np.nan)
-    written[:, first:] = _significant(np.stack([part[rows[first:], column[first:]] for part in scores[:3]]))
+    written = np.stack([part[rows, column] for part in scores[:3]]).astype(np.float64)
+    written[:, first:] = _significant(written[:, first:])
     forecast, lower, upper = np.maximum(written, floor)
     lower = np.where(np.isnan(forecast), lower, np.minimum(lower, forecast))  # it always holds the forecast
     upper = np.where(np.isnan(forecast), upper, np.maximum(upper, forecast))
     below, above = values < lower, values > upper
-    flag = run if mode == "causal" else _from_cause_to_cause(run, below | above, series.step_s)
+    cause = below | above | silent if rarely_empty else below | above
+    flag = run if mode == "causal" else _from_cause_to_cause(run, cause, confirmed, series.step_s)
     final = np.where(flag, np.clip(s, 1.0, MOST), np.minimum(s / (1.0 + s), MOST_BELOW))
     return Verdict(
         metrics=series.metrics,
@@ -117,8 +119,7 @@ def judge(
 
 def _with_silence(series: Series, scores: Scores, empty: Bools, counting: Collection[str]) -> Scores:
     """The scores with each empty bucket at least at the line, where a metric counts; its band begins above 0."""
-    counts = np.array([name in counting for name in series.metrics], np.bool_)
-    silent = empty[:, None] & counts[None, :]
+    silent = empty[:, None] & _counts(series, counting)
     one = np.float32(1.0)
     lower = np.where(
         silent & (scores.expected > 0), np.maximum(scores.lower, np.minimum(scores.expected, one)), scores.lower
@@ -128,6 +129,11 @@ def _with_silence(series: Series, scores: Scores, empty: Bools, counting: Collec
         score=np.where(silent, np.fmax(scores.score, one), scores.score),
         own=np.where(silent, np.fmax(scores.own, one), scores.own),
     )
+
+
+def _counts(series: Series, counting: Collection[str]) -> Bools:
+    """Which metrics count, [M]."""
+    return np.array([name in counting for name in series.metrics], np.bool_)
 
 
 def _known(series: Series, scores: Scores, rows: Union[slice, NDArray[np.int64]] = slice(None)) -> Floats:
@@ -151,22 +157,12 @@ def of_any(series: Series, scores: Scores) -> tuple[NDArray[np.int64], Floats, F
     return column, s * share, own * share
 
 
-def _plain(
-    series: Series,
-    s: Floats,
-    column: NDArray[np.int64],
-    empty: Optional[Bools],
-    counting: Collection[str],
-    witness: bool,
-) -> Bools:
-    """Points that need no second witness."""
+def _plain(s: Floats, silent: Bools, witness: bool, mode: str) -> Bools:
+    """Points that need no second witness: silent, plainly out, or told by a query (live: so far) of few points."""
     if not witness:
-        return np.ones(len(series), np.bool_)
-    plain = s >= (ALONE if len(series) < FEW_POINTS else PLAIN)
-    if empty is not None:
-        counts = np.array([name in counting for name in series.metrics], np.bool_)
-        plain |= empty & counts[column]
-    return plain
+        return np.ones(len(s), np.bool_)
+    known = np.arange(1, len(s) + 1) if mode == "causal" else np.full(len(s), len(s))
+    return np.asarray((s >= np.where(known < FEW_POINTS, ALONE, PLAIN)) | silent)
 
 
 def _runs(
@@ -177,15 +173,15 @@ def _runs(
     plain: Bools,
     mode: str,
     judged: Optional[Bools],
-) -> Bools:
-    """Points of the runs that hold a confirmed point; a run goes on while s ≥ KEEP (causal: forward only).
+) -> tuple[Bools, Bools]:
+    """Points of the runs that hold a confirmed point, and those; a run goes on while s ≥ KEEP (causal: forward only).
 
     The long scales are over the line for hours after what lasted minutes, hence OWN_SHARE.
     """
     over = s >= 1.0
     candidate = over & (own >= OWN_SHARE)
     if not candidate.any():
-        return np.zeros(len(s), np.bool_)
+        return candidate, candidate
     kept = (s >= KEEP) & _between_causes(own, series.step_s, mode)
     run = np.cumsum(np.diff(kept, prepend=False) & kept)  # number of the run that each kept point belongs to
     asked = np.ones(int(run[-1]) + 1, np.bool_)
@@ -198,15 +194,17 @@ def _runs(
     first = np.full(int(run[-1]) + 1, len(s))
     np.minimum.at(first, run[confirmed], np.flatnonzero(confirmed))
     from_first = first[run]
-    return np.asarray(kept & (np.arange(len(s)) >= from_first if mode == "causal" else from_first < len(s)))
+    live = np.arange(len(s)) >= from_first
+    return np.asarray(kept & (live if mode == "causal" else from_first < len(s))), confirmed
 
 
-def _from_cause_to_cause(run: Bools, outside: Bools, step_s: int) -> Bools:
-    """The runs from their first point outside its band to their last; as they are where no point is.
+def _from_cause_to_cause(run: Bools, cause: Bools, confirmed: Bools, step_s: int) -> Bools:
+    """The runs from their first cause to their last; as they are where that would hold no confirmed point.
 
-    A scale of several points is over the line before and after what it saw.
+    cause: points outside their band, and those whose silence is over the line. A scale of several points is over the
+    line before and after what it saw.
     """
-    cause = run & outside
+    cause = run & cause
     if not cause.any():
         return run
     points, edge = len(run), int(step_s <= EDGE_S)
@@ -215,8 +213,10 @@ def _from_cause_to_cause(run: Bools, outside: Bools, step_s: int) -> Bools:
     first, last = np.full(int(number[-1]) + 1, points), np.full(int(number[-1]) + 1, -points)
     np.minimum.at(first, number[cause], position[cause])
     np.maximum.at(last, number[cause], position[cause])
-    first, last = first[number], last[number]
-    return np.asarray(run & ((last < 0) | ((position >= first - edge) & (position <= last + edge))))
+    inside = run & (position >= first[number] - edge) & (position <= last[number] + edge)
+    holds = np.zeros(len(first), np.bool_)
+    holds[number[inside & confirmed]] = True
+    return np.asarray(inside | (run & ~holds[number]))
 
 
 def _between_causes(own: Floats, step_s: int, mode: str) -> Bools:

@@ -71,7 +71,7 @@ def build(
     result = gate(first, judged_by, trials, held_by, serving)
     validation = {"loss": first.training.validation_loss, "gate": dict(result.figures)}
     kept = {name: s for name, s in series_by_granularity.items() if name not in result.refused}
-    if not result.passed and not _may_do_without(result.refused, kept, serving):
+    if not result.passed and not _may_do_without(result, serving):
         return Built(first, judged_by, result, validation)
     again = dataclasses.replace(settings, max_steps=min(settings.max_steps, _REFIT_STEPS))
     weights = first.state if list(first.granularities) == list(_fittable(kept)) else None
@@ -83,13 +83,15 @@ def build(
     if result.refused:
         fitted = dataclasses.replace(fitted, left_out={**fitted.left_out, **result.refused})
         result = dataclasses.replace(result, passed=True)
+        validation["gate"] = {name: figures for name, figures in result.figures.items() if name in kept}
     return Built(fitted, calibrate.lines(held_by, fitted.granularities), result, validation)
 
 
-def _may_do_without(refused: Mapping[str, str], kept: Mapping[str, Series], serving: Optional[Model]) -> bool:
-    """Tell whether a model without these granularities is better than none: the few of it, and none that is served."""
+def _may_do_without(result: GateResult, serving: Optional[Model]) -> bool:
+    """Tell whether a model without what was refused is better than none: more passed, and none of it is served."""
     served = serving.meta.granularities if serving is not None else {}
-    return 0 < len(refused) < len(_fittable(kept)) and not any(name in served for name in refused)
+    passed = len(result.figures) - len(result.refused)
+    return 0 < len(result.refused) < passed and not any(name in served for name in result.refused)
 
 
 def _fittable(series_by_granularity: Mapping[str, Series]) -> list[str]:

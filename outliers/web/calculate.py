@@ -101,9 +101,9 @@ def calculate(
     asked = query
     if choice.model is not None:
         asked = with_model_needs(query, choice.model.meta.aggregations, choice.model.meta.post_aggregations)
+    key = _cache_key(asked, choice, settings, context)
     # A kept answer says nothing of this request's own fields.
-    key = None if request.ignored else _cache_key(asked, choice, settings, context)
-    answer = context.cache.get(key) if key is not None else None
+    answer = context.cache.get(key) if key is not None and not request.ignored else None
     if answer is not None:
         context.told.cache("hit")
         return answer
@@ -112,6 +112,7 @@ def calculate(
     gathered = ask(asked, settings.lead_in, deadline_s, context.source)
     context.told.gathered(gathered, time.monotonic() - began_s)
     answer = _answer(gathered, query, choice, settings, request, context)
+    key = key or _cache_key(asked, choice, settings, context)  # now the newest event is known
     if key is not None:
         context.told.cache("miss")
         if not answer.warnings:
@@ -168,7 +169,7 @@ def _check_metric(metric: Optional[str], names: Sequence[str], choice: Choice) -
 
 def _cache_key(query: Mapping[str, Any], choice: Choice, settings: _Settings, context: Context) -> Optional[Hashable]:
     """What an answer depends on; None where it must not be kept: the interval is not closed."""
-    if not context.cache.on:
+    if not context.cache.on or not context.source.fetcher.remembers_newest(query):
         return None
     intervals = parse_intervals(query["intervals"])
     newest_s = context.source.fetcher.newest_s(query)

@@ -20,6 +20,7 @@ from outliers.errors import DruidTimeout, OutliersError, Overloaded
 
 WARM_S = 3000.0  # less than the client remembers a first event
 WARM_KEYS = 10_000
+WORTH_ASKING = 0.2  # of the time that a question had: with less left, a call that failed another is not tried again
 
 
 class Times(NamedTuple):
@@ -64,7 +65,7 @@ class Fetcher:
             except FutureTimeout as exc:
                 raise DruidTimeout("Druid did not answer in time") from exc
             except (DruidTimeout, Overloaded):  # whoever asked had less time than there is here
-                if time.monotonic() >= until_s:
+                if until_s - time.monotonic() < WORTH_ASKING * timeout_s:
                     raise
         try:
             answer = self._in_turn(query, max(until_s - time.monotonic(), 0.001), kind)
@@ -90,7 +91,7 @@ class Fetcher:
         key = canonical_text([query.get("dataSource"), query.get("filter")])
         with self._lock:
             warm = time.monotonic() - self._warm.get(key, -WARM_S) < WARM_S
-        if warm:
+        if warm and self.remembers_newest(query):
             return lambda _: self._times(query)
         future = self.start(lambda: self._times(query))
 
@@ -109,6 +110,10 @@ class Fetcher:
         """Return the time of the newest event of the query's data sources, whichever sensor's; None where unknown."""
         known = [self._druid.newest(source) for source in dict.fromkeys(data_sources_of(query))]
         return max((at_s for at_s in known if at_s is not None), default=None)
+
+    def remembers_newest(self, query: Mapping[str, Any]) -> bool:
+        """Tell whether `newest_s` of this query would be answered at once."""
+        return all(self._druid.remembers_newest(source) for source in data_sources_of(query))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False)

@@ -85,12 +85,12 @@ def test_few_points_need_no_witness(points, flagged):
 
 def test_second_witness_confirms_within_three_points():
     values = quiet()
-    values[53] = 160.0
+    values[153] = 160.0
     s = np.full(LONG, 0.3)
-    s[50] = 1.2
-    assert judge(series(values), scores_of(s), "m0").flag[50]
+    s[150] = 1.2
+    assert judge(series(values), scores_of(s), "m0").flag[150]
     assert not judge(series(values), scores_of(s), "m0", mode="causal").flag.any()  # it had not happened yet
-    s[50], s[45] = 0.3, 1.2  # at 1 minute the witness itself smooths over 9 points
+    s[150], s[45] = 0.3, 1.2  # at 1 minute the witness itself smooths over 9 points
     assert not judge(series(values), scores_of(s), "m0").flag[45]
 
 
@@ -162,6 +162,55 @@ def test_run_begins_and_ends_with_a_point_outside_its_band(step_s: int, flagged:
     judged = judge(series(values, step_s=step_s), scores_of(s), "m0")
     assert np.flatnonzero(judged.flag).tolist() == flagged
     assert np.flatnonzero(judged.carried).tolist() == [i for i in flagged if i not in (100, 102)]
+
+
+def test_run_keeps_what_confirmed_it_and_silence_that_is_an_exception():
+    """Where the points outside their band confirm nothing, the run stays whole."""
+    values = quiet()
+    values[100:110] = 500.0
+    s, own = np.full(LONG, 0.2), np.full(LONG, 0.2)
+    s[100:108], s[108:110], own[100:110] = 3.0, 0.9, 0.8
+    scores = scores_of(s, own)
+    scores.upper[100:108] = 1e6
+    assert np.flatnonzero(judge(series(values, step_s=3600), scores, "m0").flag).tolist() == [*range(100, 110)]
+
+    quiet_hour = quiet()
+    quiet_hour[100:160] = 0.0
+    empty = quiet_hour == 0
+    expected = np.where(np.arange(LONG) < 120, 100.0, np.where(empty, 0.0, 100.0))
+    middle = expected[:, None].astype(np.float32)
+    low = np.full((LONG, 1), 0.3, np.float32)
+    verdict = judge(
+        series(quiet_hour), Scores(middle, middle - 10, middle + 10, low, low), "m0",
+        empty=empty, counting=("m0",), rarely_empty=True, nonnegative=True,
+    )  # fmt: skip
+    assert verdict.flag[100:160].all() and verdict.flag.sum() <= 62
+
+
+@pytest.mark.parametrize("metrics", [1, 3])
+def test_flags_of_what_is_asked_do_not_depend_on_where_the_asking_begins(metrics: int):
+    """A query that begins inside an attack, or just after one, is judged as if it had begun before."""
+    for seed in range(6):
+        values = traffic(1500, seed=seed)
+        values[1225:1257] *= 4
+        one = series(np.column_stack([values * (i + 1) for i in range(metrics)]))
+        scores, _ = baseline.score(one)
+        full = judge(one, scores, "m0").flag
+        for first in (1200, 1230, 1245, 1256, 1260, 1300):
+            part = judge(one, scores, "m0", judged=np.arange(1500) >= first).flag
+            assert (part[first:] == full[first:]).all(), first
+
+
+def test_live_flags_are_those_of_the_query_that_ends_there():
+    for seed in range(4):
+        values = traffic(240, seed=seed)
+        values[[40, 52, 90, 130, 200]] *= [1.4, 1.3, 1.5, 1.4, 1.6]
+        one = series(values)
+        full = judge(one, baseline.score(one, mode="causal")[0], "m0", mode="causal").flag
+        for stop in range(30, 241, 7):
+            short = series(values[:stop])
+            flag = judge(short, baseline.score(short, mode="causal")[0], "m0", mode="causal").flag
+            assert (flag == full[:stop]).all(), stop
 
 
 def test_band_is_never_below_zero_for_a_metric_that_cannot_be():

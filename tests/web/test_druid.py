@@ -235,6 +235,22 @@ def test_identical_queries_in_flight_share_one_call(simulator: Simulator, no_mod
     assert len(asked(simulator, before)) < 6
 
 
+def test_a_question_after_a_rest_waits_no_longer_than_it_may(simulator: Simulator, no_models):
+    fetcher = Asking(config_for(simulator.url), no_models, NOW).context.source.fetcher
+    query = flow_query(*HOUR)
+    fetcher.start_times(query)(10.0)
+    kept = fetcher._druid._newest["rb_flow"]
+    fetcher._druid._newest["rb_flow"] = kept._replace(read_at=kept.read_at - 600, good_at=kept.good_at - 600)
+    assert not fetcher.remembers_newest(query)
+    simulator.faults.delay_s = 2.0
+    try:
+        began = time.monotonic()
+        assert fetcher.start_times(query)(0.2).newest_s is None
+        assert time.monotonic() - began < 1.0
+    finally:
+        simulator.faults.clear()
+
+
 def test_who_has_more_time_than_the_call_it_shares_asks_again(simulator: Simulator, no_models):
     fetcher = Asking(config_for(simulator.url), no_models, NOW).context.source.fetcher
     query = {**flow_query(*HOUR, sensor="campus-lima"), "context": {"shared": 1}}
