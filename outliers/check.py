@@ -331,11 +331,17 @@ def _used_settings(checked: Checked) -> list[tuple[Setting, str, str]]:
 
 
 def _as_text(checked: Checked, every: bool) -> str:
-    lines = ["settings in force (* = not the default" + ("" if every else "; --all shows the others too") + "):"]
+    lines = []
     for entry, shown, _ in _used_settings(checked):
         own = shown != entry.show(entry.default)
         if own or every:
             lines.append(f"  {'*' if own else ' '} [{entry.section}] {entry.key} = {shown}")
+    if lines:
+        lines.insert(
+            0, "settings in force (* = not the default" + ("" if every else "; --all shows the others too") + "):"
+        )
+    else:
+        lines.append("every setting has its default (--all shows them)")
     lines.append("")
     for finding in checked.findings:
         todo = f" ({finding.todo})" if finding.todo else ""
