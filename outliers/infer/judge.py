@@ -208,6 +208,7 @@ def _from_cause_to_cause(run: Bools, cause: Bools, confirmed: Bools, step_s: int
     if not cause.any():
         return run
     points, edge = len(run), int(step_s <= EDGE_S)
+    cause[[0, -1]] |= run[[0, -1]]  # what lies beyond the query may be one
     position = np.arange(points)
     number = np.cumsum(np.diff(run, prepend=False) & run)
     first, last = np.full(int(number[-1]) + 1, points), np.full(int(number[-1]) + 1, -points)
