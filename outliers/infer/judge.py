@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,21 +80,24 @@ def judge(
     that the series does not have.
     """
     points = len(series)
-    rows = np.arange(points)
     if rarely_empty and empty is not None and empty.any():
         scores = _with_silence(series, scores, empty, counting)
+    at: tuple[Any, Any]  # where in [T, M] the values lie that the answer is about
     if metric == ANY:
         column, s, own = of_any(series, scores)
+        at = np.arange(points), column
     else:
-        column = np.full(points, series.column(metric), np.int64)
-        s, own = _known(series, scores)[rows, column], scores.own[rows, column].astype(np.float64)
-    values = series.values[rows, column]
+        at = slice(None), series.column(metric)
+        column = np.full(points, at[1], np.int64)
+        s = np.where(np.isfinite(series.values[at]), scores.score[at].astype(np.float64), np.nan)
+        own = scores.own[at].astype(np.float64)
+    values = series.values[at]
     silent = np.zeros(points, np.bool_) if empty is None else empty & _counts(series, counting)[column]
     plain = _plain(s, silent, witness, mode)
     run, confirmed = _runs(series, s, own, column, plain, mode, judged)
     floor = _floor(series.metrics, nonnegative)[column]
     first = 0 if judged is None or not judged.any() else int(judged.argmax())  # what lies before is not written
-    written = np.stack([part[rows, column] for part in scores[:3]]).astype(np.float64)
+    written = np.stack([part[at] for part in scores[:3]]).astype(np.float64)
     written[:, first:] = _significant(written[:, first:])
     forecast, lower, upper = np.maximum(written, floor)
     lower = np.where(np.isnan(forecast), lower, np.minimum(lower, forecast))  # it always holds the forecast
