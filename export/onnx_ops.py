@@ -279,10 +279,6 @@ class OnnxOps:
         """[P, T, M] -> [T, M]."""
         return self.node("ReduceSum", [x, self.constant(np.asarray([0]), "int")], x.kind, keepdims=0)
 
-    def mean_of_rows(self, x: Value) -> Value:
-        """[T, S, N] -> [S, N]."""
-        return self.node("ReduceMean", [x, self.constant(np.asarray([0]), "int")], x.kind, keepdims=0)
-
     def split_last_axis(self, x: Value, parts: int, width: int) -> Value:
         """[T, S * N] -> [T, S, N]."""
         return self.reshape(x, (-1, parts, width))

@@ -27,10 +27,6 @@ class TorchOps:
     def arange(self, count: Number) -> Tensor:
         return torch.arange(int(count))
 
-    def every(self, count: Number, step: Number) -> Tensor:
-        """0, step, 2 * step ... below count."""
-        return torch.arange(0, int(count), int(step))
-
     def to_float(self, x: Tensor) -> Tensor:
         return x.float()
 
@@ -111,9 +107,6 @@ class TorchOps:
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
         return x.reshape(tuple(shape))
 
-    def split_rows(self, x: Tensor, size: int, width: int) -> Tensor:
-        return x.reshape(*x.shape[:-2], -1, size, width)
-
     def merge_windows(self, x: Tensor) -> Tensor:
         """[..., U, M, W] -> [..., U*M, W]."""
         return x.flatten(-3, -2)
@@ -151,10 +144,6 @@ class TorchOps:
     def total(self, x: Tensor) -> Tensor:
         """[P, T, M] -> [T, M]."""
         return x.sum(0)
-
-    def mean_of_rows(self, x: Tensor) -> Tensor:
-        """[..., T, S, N] -> [..., S, N]."""
-        return x.mean(-3)
 
     def split_last_axis(self, x: Tensor, parts: int, width: int) -> Tensor:
         """[..., T, S * N] -> [..., T, S, N]."""

@@ -336,13 +336,9 @@ def _as_text(checked: Checked, every: bool) -> str:
         own = shown != entry.show(entry.default)
         if own or every:
             lines.append(f"  {'*' if own else ' '} [{entry.section}] {entry.key} = {shown}")
-    if lines:
-        lines.insert(
-            0, "settings in force (* = not the default" + ("" if every else "; --all shows the others too") + "):"
-        )
-    else:
-        lines.append("every setting has its default (--all shows them)")
-    lines.append("")
+    others = "" if every else "; --all shows the others too"
+    listed = f"settings in force (* = not the default{others}):"
+    lines = [listed if lines else "every setting has its default (--all shows them)", *lines, ""]
     for finding in checked.findings:
         todo = f" ({finding.todo})" if finding.todo else ""
         lines.append(f"{finding.state:<5} {finding.what:<14} {finding.found}{todo}")

@@ -94,15 +94,10 @@ def with_learned(answer: Answer, models: Models) -> Answer:
 def read_labels(path: str) -> list[Label]:
     """Read known anomalies, at least one; InvalidRequest says which line is wrong."""
     labels = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                if row and not (number == 1 and row[0].strip().lower() == "start"):
-                    labels.append(read_label(row, f"{path}, line {number}"))
-    except OSError as exc:
-        raise InvalidRequest(f"{path} cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise InvalidRequest(f"{path} is not UTF-8 text") from exc
+    with detect.reading(path), open(path, encoding="utf-8-sig", newline="") as file:
+        for number, row in enumerate(csv.reader(file), 1):
+            if row and not (number == 1 and row[0].strip().lower() == "start"):
+                labels.append(read_label(row, f"{path}, line {number}"))
     if not labels:
         raise InvalidRequest(f"{path} holds no label: expected lines of start,end[,kind]")
     return labels

@@ -113,16 +113,23 @@ def read_document(source: str | None, option: str) -> Any:
 
 def read_text(path: str, option: str) -> str:
     """Return a file's text (- = standard input), without the space around it; InvalidRequest where it has none."""
-    try:
+    with reading(f"{option} {path}"):
         raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         text = raw.decode("utf-8-sig").strip()
-    except OSError as exc:
-        raise InvalidRequest(f"{option} {path} cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise InvalidRequest(f"{option} {path} is not UTF-8 text") from exc
     if not text:
         raise InvalidRequest(f"{option} {path} is empty")
     return text
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raise InvalidRequest where a text file, told as `what`, cannot be read."""
+    try:
+        yield
+    except OSError as exc:
+        raise InvalidRequest(f"{what} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(f"{what} is not UTF-8 text") from exc
 
 
 def is_model_file(model: str | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from outliers.times import parse_instant_ms
+from outliers.times import instants_ms
 from outliers.web.answer import Answer, Rows
 
 NOTHING = "no rows: nothing was judged"
@@ -19,7 +19,8 @@ SHOWN = 40  # runs in a table; JSON and CSV have all
 def in_time(answer: Answer) -> Answer:
     """Return the answer with its rows in order of time, one a timestamp (the last of several, as in JSON)."""
     rows = answer.rows
-    positions = {parse_instant_ms(text): position for position, text in enumerate(rows.timestamps)}
+    at_ms_of = instants_ms(rows.timestamps).tolist() if rows.timestamps else []
+    positions = {at_ms: position for position, at_ms in enumerate(at_ms_of)}
     order = [positions[at_ms] for at_ms in sorted(positions)]
     columns: dict[str, Any] = {
         name: column[np.array(order, int)] for name, column in vars(rows).items() if isinstance(column, np.ndarray)

@@ -186,7 +186,7 @@ def _runs(
     if not candidate.any():
         return candidate, candidate
     kept = (s >= KEEP) & _between_causes(own, series.step_s, mode)
-    run = np.cumsum(np.diff(kept, prepend=False) & kept)  # number of the run that each kept point belongs to
+    run = _numbered(kept)
     asked = np.ones(int(run[-1]) + 1, np.bool_)
     if judged is not None:
         asked[:] = False
@@ -201,6 +201,11 @@ def _runs(
     return np.asarray(kept & (live if mode == "causal" else from_first < len(s))), confirmed
 
 
+def _numbered(there: Bools) -> NDArray[np.int64]:
+    """Number, from 1 on, of the run that each point that is there belongs to; of no use at the others."""
+    return np.cumsum(np.diff(there, prepend=False) & there)
+
+
 def _from_cause_to_cause(run: Bools, cause: Bools, confirmed: Bools, step_s: int) -> Bools:
     """The runs from their first cause to their last; as they are where that would hold no confirmed point.
 
@@ -213,7 +218,7 @@ def _from_cause_to_cause(run: Bools, cause: Bools, confirmed: Bools, step_s: int
     points, edge = len(run), int(step_s <= EDGE_S)
     cause[[0, -1]] |= run[[0, -1]]  # what lies beyond the query may be one
     position = np.arange(points)
-    number = np.cumsum(np.diff(run, prepend=False) & run)
+    number = _numbered(run)
     first, last = np.full(int(number[-1]) + 1, points), np.full(int(number[-1]) + 1, -points)
     np.minimum.at(first, number[cause], position[cause])
     np.maximum.at(last, number[cause], position[cause])

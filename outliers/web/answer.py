@@ -59,7 +59,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Answer:
-    """What `calculate` gives: rows and what they are about; `cached` and `seconds` (by stage) are not for the wire."""
+    """What `calculate` gives: rows and what they are about."""
 
     rows: Rows
     metric: str | None
@@ -68,8 +68,6 @@ class Answer:
     model: ModelUsed
     lead_in: str | None = None
     warnings: tuple[str, ...] = ()
-    cached: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def as_json(answer: Answer, list_name: str = "prediction") -> bytes:

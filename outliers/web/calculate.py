@@ -101,7 +101,8 @@ def calculate(
     asked = query
     if choice.model is not None:
         asked = with_model_needs(query, choice.model.meta.aggregations, choice.model.meta.post_aggregations)
-    key = _cache_key(asked, choice, settings, context)
+    clock_known = context.source.fetcher.remembers_newest(asked)  # else it is after the call to Druid
+    key = _cache_key(asked, choice, settings, context) if clock_known else None
     # A kept answer says nothing of this request's own fields.
     answer = context.cache.get(key) if key is not None and not request.ignored else None
     if answer is not None:
@@ -112,7 +113,8 @@ def calculate(
     gathered = ask(asked, settings.lead_in, deadline_s, context.source)
     context.told.gathered(gathered, time.monotonic() - began_s)
     answer = _answer(gathered, query, choice, settings, request, context)
-    key = key or _cache_key(asked, choice, settings, context)  # now the newest event is known
+    if not clock_known and context.source.fetcher.remembers_newest(asked):
+        key = _cache_key(asked, choice, settings, context)
     if key is not None:
         context.told.cache("miss")
         if not answer.warnings:
@@ -169,7 +171,7 @@ def _check_metric(metric: Optional[str], names: Sequence[str], choice: Choice) -
 
 def _cache_key(query: Mapping[str, Any], choice: Choice, settings: _Settings, context: Context) -> Optional[Hashable]:
     """What an answer depends on; None where it must not be kept: the interval is not closed."""
-    if not context.cache.on or not context.source.fetcher.remembers_newest(query):
+    if not context.cache.on:
         return None
     intervals = parse_intervals(query["intervals"])
     newest_s = context.source.fetcher.newest_s(query)

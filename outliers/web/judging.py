@@ -130,8 +130,6 @@ def _own_series(gathered: Gathered, own: tuple[str, ...], metric: str, reason: O
 
 
 class _ModelScorer:
-    reason: Optional[str] = None
-
     def __init__(self, model: Any, terms: Terms, config: Config) -> None:
         self._model, self._terms, self._budget = model, terms, config.detection.alarms_per_day
 
